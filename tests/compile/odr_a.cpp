@@ -1,0 +1,7 @@
+// Two translation units that include everything, linked into one program: a function or a variable
+// that a header defines without `inline` shows itself here.
+#include "all.hpp"
+
+int version_seen_by_b();
+
+int main() { return version_seen_by_b() == FEDAGENT_VERSION ? 0 : 1; }

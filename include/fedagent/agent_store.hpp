@@ -1,0 +1,293 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/system/result.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fedagent/node_agent.hpp"
+#include "fedagent/status_events.hpp"
+
+namespace fedagent {
+
+/// All agents of a server, one for each node id.
+/**
+ * @par Lifetimes
+ * The destructor stops every agent, as `stop` does, and waits for nothing.
+ * @par Thread safety
+ * Unsafe, all calls on the executor; `send` may be called from any thread.
+ */
+template <class Transport_, class Message_ = typename detail::message_of<Transport_>::type,
+          class Observer_ = NoObserver>
+class AgentStore {
+  using Checked = typename detail::check_parameters<Transport_, Message_>::type;
+  using Core = detail::AgentCore<Transport_, Message_, Observer_>;
+
+ public:
+  using agent_type = NodeAgent<Transport_, Message_, Observer_>;
+  using transport_type = Transport_;
+  using message_type = Message_;
+  using executor_type = typename agent_type::executor_type;
+  using clock_type = typename agent_type::clock_type;
+  using time_point = typename agent_type::time_point;
+  using message_ptr = typename agent_type::message_ptr;
+  using outcome_type = typename agent_type::outcome_type;
+  using send_options = typename agent_type::send_options;
+  using forwarder_type = typename agent_type::forwarder_type;
+  using status_events_type = StatusEvents<clock_type, executor_type>;
+  using agent_map = boost::unordered_flat_map<std::string, agent_type, std::hash<std::string>>;
+  template <class T>
+  using awaitable = boost::asio::awaitable<T, executor_type>;
+  template <class T>
+  using result = boost::system::result<T>;
+
+  /// Makes an empty store.
+  /**
+   * @param on_forward Hands overlay messages on; empty: the store relays them to the agent of their
+   * destination.
+   * @par Errors
+   * `std::invalid_argument` when an option is out of range.
+   */
+  explicit AgentStore(const executor_type& executor, const StoreOptions& options = {},
+                      Observer_ observer = {}, forwarder_type on_forward = {})
+      : state_(std::make_shared<State>(executor, options, std::move(on_forward),
+                                       std::move(observer))) {}
+  AgentStore(const executor_type& executor, forwarder_type on_forward,
+             const StoreOptions& options = {}, Observer_ observer = {})
+      : AgentStore(executor, options, std::move(observer), std::move(on_forward)) {}
+  AgentStore(const AgentStore&) = delete;
+  AgentStore& operator=(const AgentStore&) = delete;
+  ~AgentStore() { stop(); }
+
+  executor_type get_executor() const noexcept { return state_->executor; }
+
+  // ---- agents
+
+  /// The agent of this node, if there is one (A1).
+  std::optional<agent_type> get(std::string_view node_id) const {
+    const auto found = state_->agents.find(node_id);
+    return found == state_->agents.end() ? std::nullopt : std::optional<agent_type>(found->second);
+  }
+
+  /// The agent of this node, made when there is none (A2, A3).
+  /** @par Errors `bad_node_id`, `not_admitted`, `too_many_agents`, `stopped`; nothing is made (A8).
+   */
+  result<agent_type> retrieve(std::string_view node_id) {
+    if (const auto found = state_->agents.find(node_id); found != state_->agents.end()) {
+      return agent_type(found->second);
+    }
+    if (const auto refusal = refusal_of(node_id)) {
+      return refusal;
+    }
+    auto core = std::make_shared<Core>(std::string(node_id), state_);
+    state_->agents.emplace(std::string_view(core->id), core);
+    return agent_type(std::move(core));
+  }
+
+  /// All agents by id, whatever their status. The map is a copy (A4, A5).
+  agent_map get_all() const {
+    agent_map all;
+    all.reserve(state_->agents.size());
+    for (const auto& [id, core] : state_->agents) {
+      all.emplace(std::string(id), agent_type(core));
+    }
+    return all;
+  }
+
+  /// Calls `function(agent)` for each agent. It may send; it must not add or remove agents.
+  template <class Function>
+  void for_each(Function function) const {
+    for (const auto& [id, core] : state_->agents) {
+      function(agent_type(core));
+    }
+  }
+
+  std::size_t size() const noexcept { return state_->agents.size(); }
+
+  /// Removes an agent: what it has open ends with `removed` (A7). @return Whether there was one.
+  bool erase(std::string_view node_id) { return state_->remove(node_id, errc::removed); }
+
+  // ---- messages
+
+  /// Sends to a node that is known; see `NodeAgent::try_send`. @par Errors Also `unknown_node`.
+  template <class Handler = NoHandler>
+  result<void> try_send(std::string_view node_id, message_ptr message, Handler on_reply = {},
+                        const send_options& options = {}) const {
+    const auto agent = get(node_id);
+    if (!agent) {
+      return make_error_code(errc::unknown_node);
+    }
+    return agent->try_send(std::move(message), std::move(on_reply), options);
+  }
+
+  /// As `try_send`, from any thread; a refusal goes to the handler too.
+  template <class Handler = NoHandler>
+  void send(std::string node_id, message_ptr message, Handler on_reply = {},
+            send_options options = {}) const {
+    boost::asio::post(state_->executor,
+                      [state = state_, node_id = std::move(node_id), message = std::move(message),
+                       on_reply = std::move(on_reply), options]() mutable {
+                        const auto found = state->agents.find(node_id);
+                        if (found == state->agents.end()) {
+                          std::move(on_reply)(outcome_type(make_error_code(errc::unknown_node)));
+                        } else {
+                          agent_type::send_or_tell(found->second, message, on_reply, options);
+                        }
+                      });
+  }
+
+  /// Sends one shared message to every agent. @return How many accepted it.
+  std::size_t broadcast(const message_ptr& message) const {
+    std::size_t accepted = 0;
+    for_each([&](const agent_type& agent) { accepted += agent.try_send(message) ? 1U : 0U; });
+    return accepted;
+  }
+  std::size_t broadcast(message_type message) const {
+    return broadcast(std::make_shared<const message_type>(std::move(message)));
+  }
+
+  // ---- state
+
+  /// The sum over all agents, removed ones included.
+  Counters counters() const {
+    Counters sum = state_->removed;
+    for (const auto& [id, core] : state_->agents) {
+      sum += core->counters();
+    }
+    return sum;
+  }
+
+  /// A stream of the status changes from now on; at most `capacity` of them wait to be read.
+  status_events_type status_events(std::size_t capacity = 1024) const {
+    auto subscription =
+        std::make_shared<typename status_events_type::Subscription>(state_->executor, capacity);
+    subscription->closed = state_->stopped;
+    if (!state_->stopped) {
+      state_->status_feed.add(*subscription);
+    }
+    return status_events_type(std::move(subscription));
+  }
+
+  /// Waits until `count` nodes have polled and are not DISCONNECTED (E22).
+  /** @par Errors `deadline_passed`, `stopped`. */
+  awaitable<result<void>> wait_for_nodes(std::size_t count,
+                                         time_point deadline = time_point::max()) const {
+    return nodes_present(state_, count, deadline);
+  }
+
+  /// Stops every agent; their waits and requests end with `stopped`. Nothing new is made.
+  void stop() noexcept { state_->stop(); }
+
+  Observer_& observer() noexcept { return state_->hooks.observer(); }
+
+  /// For `service.hpp`: what the agents share.
+  auto& context() noexcept { return *state_; }
+
+ private:
+  struct State final : detail::AgentContext<Transport_, Message_, Observer_> {
+    using Context = detail::AgentContext<Transport_, Message_, Observer_>;
+
+    State(const executor_type& the_executor, const StoreOptions& the_options,
+          forwarder_type forwarder, Observer_ observer)
+        : Context(the_executor, the_options.agent, std::move(forwarder), std::move(observer)),
+          store_options((detail::check(the_options), the_options)) {
+      this->idle_expiry = the_options.idle_expiry;
+    }
+
+    result<void> route(message_ptr message) override {
+      const auto found = agents.find(message_traits<message_type>::destination(*message));
+      if (found == agents.end()) {
+        return make_error_code(errc::unknown_node);
+      }
+      NoHandler nobody;
+      const auto sent = found->second->send(message, nobody, {});
+      return sent ? result<void>() : result<void>(sent.error());
+    }
+
+    void expire(std::string_view node_id) override { remove(node_id, errc::removed); }
+
+    bool remove(std::string_view node_id, errc reason) {
+      const auto found = agents.find(node_id);
+      if (found == agents.end()) {
+        return false;
+      }
+      const auto core = found->second;
+      agents.erase(found);
+      core->end(reason);
+      removed += core->counters();
+      return true;
+    }
+
+    void stop() noexcept {
+      stopped = true;
+      // Handlers that run here may look for agents; they find fewer and fewer.
+      while (!agents.empty()) {
+        const auto core = agents.begin()->second;
+        agents.erase(agents.begin());
+        core->end(errc::stopped);
+        removed += core->counters();
+      }
+      this->status_feed.close();
+      this->present_changed.dismiss(make_error_code(errc::stopped));
+    }
+
+    StoreOptions store_options;
+    // Keyed by the id that the agent keeps.
+    boost::unordered_flat_map<std::string_view, std::shared_ptr<Core>, std::hash<std::string_view>>
+        agents;
+    Counters removed;
+    bool stopped = false;
+  };
+
+  boost::system::error_code refusal_of(std::string_view node_id) const {
+    const auto& options = state_->store_options;
+    if (state_->stopped) {
+      return errc::stopped;
+    }
+    if (node_id.empty() || node_id.size() > options.max_node_id_length) {
+      return errc::bad_node_id;
+    }
+    if (options.admit && !options.admit(node_id)) {
+      return errc::not_admitted;
+    }
+    if (options.max_agents > 0 && state_->agents.size() >= options.max_agents) {
+      return errc::too_many_agents;
+    }
+    return {};
+  }
+
+  static awaitable<result<void>> nodes_present(std::weak_ptr<State> store, std::size_t count,
+                                               time_point deadline) {
+    auto state = store.lock();
+    if (!state || state->stopped) {
+      co_return make_error_code(errc::stopped);
+    }
+    detail::Waiter<clock_type, executor_type> waiter(state->executor);
+    while (!waiter.verdict() && state->present() < count) {
+      if (!waiter.in_line()) {
+        state->present_changed.push_back(waiter);
+        if (deadline != time_point::max()) {
+          state->watchdog.arm(waiter, deadline);
+        }
+      }
+      state.reset();
+      co_await waiter.wait();
+      state = store.lock();
+    }
+    if (waiter.verdict()) {
+      co_return waiter.verdict();
+    }
+    co_return result<void>();
+  }
+
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace fedagent

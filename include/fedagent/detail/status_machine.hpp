@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+
+#include "fedagent/node_status.hpp"
+
+namespace fedagent::detail {
+
+enum class StatusEvent { poll_opened, poll_ended, sign_of_life, timeout };
+
+/// What the caller does about the disconnection timer.
+enum class TimerAction { keep, restart, cancel };
+
+/// Decides the status of a node from its polls and the disconnection timer.
+/**
+ * Open polls are counted: WAITING begins when the last one ends, and DISCONNECTED is never reached
+ * while one is open (B8). A timer runs whenever the status is WAITING, and only then (B9).
+ */
+class StatusMachine {
+ public:
+  TimerAction on(StatusEvent event) noexcept {
+    switch (event) {
+      case StatusEvent::poll_opened:
+        has_polled_ = true;
+        ++open_polls_;
+        status_ = NodeActiveStatus::active;
+        return TimerAction::cancel;
+      case StatusEvent::poll_ended:
+        has_polled_ = true;
+        if (open_polls_ > 0) {
+          --open_polls_;
+        }
+        if (open_polls_ > 0) {
+          return TimerAction::keep;
+        }
+        status_ = NodeActiveStatus::waiting;
+        return TimerAction::restart;
+      case StatusEvent::sign_of_life:
+        return status_ == NodeActiveStatus::waiting ? TimerAction::restart : TimerAction::keep;
+      case StatusEvent::timeout:
+        if (status_ == NodeActiveStatus::waiting) {
+          status_ = NodeActiveStatus::disconnected;
+        }
+        return TimerAction::keep;
+    }
+    return TimerAction::keep;
+  }
+
+  NodeActiveStatus status() const noexcept { return status_; }
+  std::uint32_t open_polls() const noexcept { return open_polls_; }
+  /// A new agent is ACTIVE for the seed's sake (B1); this tells whether its node was ever seen.
+  bool has_polled() const noexcept { return has_polled_; }
+
+ private:
+  NodeActiveStatus status_ = NodeActiveStatus::active;
+  std::uint32_t open_polls_ = 0;
+  bool has_polled_ = false;
+};
+
+}  // namespace fedagent::detail

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstddef>
+
+#include "fedagent/detail/task_record.hpp"
+#include "fedagent/detail/waiter.hpp"
+#include "fedagent/options.hpp"
+
+namespace fedagent::detail {
+
+/// The tasks that wait for a poll, the polls that wait for a task, the senders that wait for room.
+/**
+ * A task stays here until the coroutine that takes it really runs: what is sent to a waiter is a
+ * wake-up, never the task (asio issue 1041). Allocates nothing: tasks and waiters are links.
+ */
+template <class M, class Clock, class Executor>
+class TaskQueue {
+ public:
+  using Record = TaskRecord<M, Clock>;
+  using Waiters = WaitList<Clock, Executor>;
+
+  /// New tasks go to the end.
+  void push_back(Record& record) {
+    tasks_.push_back(record);
+    added(record);
+  }
+
+  /// Returned tasks go to the front, in the order of their acceptance.
+  void put_back(Record& record) {
+    auto place = tasks_.begin();
+    while (place != tasks_.end() && place->sequence < record.sequence) {
+      ++place;
+    }
+    tasks_.insert(place, record);
+    added(record);
+  }
+
+  void remove(Record& record) {
+    tasks_.erase(tasks_.iterator_to(record));
+    --size_;
+    bytes_ -= message_traits<M>::size(*record.message);
+    senders.wake_first(1);
+  }
+
+  /// The next task. @pre The queue is not empty.
+  Record& front() noexcept { return tasks_.front(); }
+  const Record& front() const noexcept { return tasks_.front(); }
+
+  bool empty() const noexcept { return size_ == 0; }
+  std::size_t size() const noexcept { return size_; }
+  std::size_t bytes() const noexcept { return bytes_; }
+
+  bool has_room(std::size_t bytes, const AgentOptions& limits) const noexcept {
+    return (limits.max_queued_messages == 0 || size_ < limits.max_queued_messages) &&
+           (limits.max_queued_bytes == 0 || bytes_ + bytes <= limits.max_queued_bytes);
+  }
+
+  /// Lets as many polls look as there are tasks. Called whenever a task or a poll came or went.
+  void wake_takers() noexcept { takers.wake_first(size_); }
+
+  Waiters takers;
+  Waiters senders;
+
+ private:
+  void added(const Record& record) {
+    ++size_;
+    bytes_ += message_traits<M>::size(*record.message);
+    wake_takers();
+  }
+
+  boost::intrusive::list<Record, boost::intrusive::constant_time_size<false>> tasks_;
+  std::size_t size_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace fedagent::detail

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <cstdint>
+#include <utility>
+
+#include "fedagent/detail/deadlines.hpp"
+#include "fedagent/error.hpp"
+#include "fedagent/message.hpp"
+#include "fedagent/transport.hpp"
+
+namespace fedagent::detail {
+
+/// Where an accepted message is on its way. Every one ends in `ended`, once.
+enum class TaskState : std::uint8_t {
+  /// In the queue: new, or returned by a lease that died.
+  queued,
+  /// A poll has taken it and is delivering it.
+  leased,
+  /// The transport has delivered it; neither a poll nor a reply has confirmed that.
+  delivered,
+  /// Confirmed; the reply is awaited. Messages without a request id have ended here.
+  working,
+  /// It has its outcome.
+  ended,
+};
+
+template <class M, class Clock>
+class TaskRecord;
+
+/// The agent as its records see it.
+template <class M, class Clock>
+class TaskOwner {
+ public:
+  virtual void delivered(TaskRecord<M, Clock>& record) noexcept = 0;
+  virtual void untaken(TaskRecord<M, Clock>& record) noexcept = 0;
+  virtual void lease_died(TaskRecord<M, Clock>& record) noexcept = 0;
+  virtual void end_unconfirmed(TaskRecord<M, Clock>& record, errc reason) noexcept = 0;
+  virtual void deadline_reached(TaskRecord<M, Clock>& record) noexcept = 0;
+
+ protected:
+  ~TaskOwner() = default;
+};
+
+/// An accepted message with all that the agent must know of it.
+/**
+ * One object from the send to the outcome: it is a link of the queue or of the leases, a deadline,
+ * and the target of the reply table. The agent owns it until it ends; a `Task` that outlives that
+ * keeps the memory and finds no owner.
+ */
+template <class M, class Clock>
+class TaskRecord
+    : public Deadlines<Clock>::Entry,
+      public boost::intrusive::list_base_hook<
+          boost::intrusive::link_mode<boost::intrusive::auto_unlink>>,
+      public boost::intrusive_ref_counter<TaskRecord<M, Clock>, boost::thread_unsafe_counter> {
+ public:
+  using time_point = typename Clock::time_point;
+  using Owner = TaskOwner<M, Clock>;
+
+  explicit TaskRecord(MessagePtr<M> the_message) : message(std::move(the_message)) {}
+  virtual ~TaskRecord() = default;
+
+  /// Hands the outcome to whoever sent the message; may throw what the user's handler throws.
+  virtual void complete(Outcome<M> outcome) = 0;
+
+  bool tracked() const { return !message_traits<M>::request_id(*message).empty(); }
+  bool in_hand() const noexcept { return state == TaskState::leased; }
+
+  MessagePtr<M> message;
+  Owner* owner = nullptr;
+  time_point first_send_time{};
+  time_point end_by = time_point::max();
+  /// The order of acceptance, kept by redelivery (H7).
+  std::uint64_t sequence = 0;
+  SessionId session = 0;
+  /// The agent's latest poll when this was taken.
+  std::uint64_t poll = 0;
+  /// Counts the leases of this record, so that a `Task` can tell its own from a later one.
+  std::uint32_t lease = 0;
+  std::uint32_t retry_count = 0;
+  TaskState state = TaskState::queued;
+
+ private:
+  void on_deadline() noexcept override {
+    if (owner != nullptr) {
+      owner->deadline_reached(*this);
+    }
+  }
+};
+
+/// A record with the handler of its outcome, in one allocation.
+template <class M, class Clock, class Handler>
+class HandledTaskRecord final : public TaskRecord<M, Clock> {
+ public:
+  HandledTaskRecord(MessagePtr<M> the_message, Handler handler)
+      : TaskRecord<M, Clock>(std::move(the_message)), handler_(std::move(handler)) {}
+
+  void complete(Outcome<M> outcome) override { std::move(handler_)(std::move(outcome)); }
+
+ private:
+  [[no_unique_address]] Handler handler_;
+};
+
+}  // namespace fedagent::detail

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/detached.hpp>
+#include <memory>
+
+#include "fedagent/detail/deadlines.hpp"
+
+namespace fedagent::detail {
+
+/// One cancellable coroutine and one timer that run any number of deadlines.
+/**
+ * A store has one for all its agents, an agent that stands alone has its own. The coroutine lives
+ * while something is armed, so that an idle store does not keep the loop from running out of work.
+ *
+ * @par Lifetimes
+ * The coroutine holds the shared state, never the watchdog. The destructor ends it without waiting.
+ * @par Thread safety
+ * Unsafe: all calls on the executor.
+ */
+template <class Clock, class Executor>
+class Watchdog {
+ public:
+  using time_point = typename Clock::time_point;
+  using Entry = typename Deadlines<Clock>::Entry;
+
+  explicit Watchdog(const Executor& executor) : state_(std::make_shared<State>(executor)) {}
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+  ~Watchdog() {
+    state_->stopped = true;
+    state_->timer.cancel();
+  }
+
+  /// The entry's `on_deadline` will run at `at` or after it, never before.
+  void arm(Entry& entry, time_point at) {
+    state_->deadlines.arm(entry, at);
+    if (!state_->running) {
+      state_->running = true;
+      boost::asio::co_spawn(state_->timer.get_executor(), walk(state_), boost::asio::detached);
+    } else if (at < state_->sleeps_until) {
+      state_->timer.expires_at(state_->sleeps_until =
+                                   at);  // wakes the coroutine, which looks again
+    }
+  }
+
+ private:
+  struct State {
+    explicit State(const Executor& executor) : timer(executor) {}
+
+    Deadlines<Clock> deadlines;
+    boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor> timer;
+    time_point sleeps_until = time_point::max();
+    bool running = false;
+    bool stopped = false;
+  };
+
+  // A timer that has fired but not yet run can no longer be cancelled, so what the wait ended with
+  // tells nothing: after each wait the deadlines are looked at again (B10).
+  static boost::asio::awaitable<void, Executor> walk(std::shared_ptr<State> state) {
+    while (!state->stopped) {
+      while (!state->stopped && state->deadlines.run_one(Clock::now())) {
+      }
+      const auto next = state->deadlines.next();
+      if (state->stopped || !next) {
+        break;
+      }
+      state->timer.expires_at(state->sleeps_until = *next);
+      co_await state->timer.async_wait(boost::asio::as_tuple(boost::asio::deferred));
+    }
+    state->running = false;
+    state->sleeps_until = time_point::max();
+  }
+
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace fedagent::detail

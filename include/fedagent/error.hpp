@@ -1,0 +1,163 @@
+#pragma once
+
+#include <boost/system/error_category.hpp>
+#include <boost/system/error_code.hpp>
+#include <string>
+#include <type_traits>
+
+namespace fedagent {
+
+/// Why a message, a request, a poll or a reply ended otherwise than well.
+enum class errc {
+  // How an accepted message can end without its delivery being confirmed. `drop_reasons` counts
+  // these.
+
+  /// The node is DISCONNECTED and the policy is to refuse or to drop.
+  disconnected = 1,
+  /// The message was still undelivered `max_age` after its first send.
+  expired,
+  /// As many deliveries as `max_retries` allows have died unconfirmed.
+  retries_exhausted,
+  /// `flush` withdrew the request.
+  flushed,
+  /// The agent was erased, or expired after a long disconnection.
+  removed,
+  /// The agent or its store has been stopped.
+  stopped,
+  /// The request's own deadline has passed.
+  deadline_passed,
+  /// A newer message took its place in a full queue (`OverflowPolicy::drop_oldest`).
+  displaced,
+  /// The transport cannot encode the message; another attempt would end the same way.
+  not_encodable,
+  /// The coroutine that awaited the request was cancelled or destroyed.
+  cancelled,
+
+  // Why a message is not accepted.
+
+  /// The queue has no room for the message.
+  queue_full,
+  /// The message alone is larger than the queue's limit in bytes.
+  message_too_large,
+  /// A request with this id is still open at this agent.
+  duplicate_request_id,
+  /// A reply handler was given with a message that has no request id.
+  request_id_missing,
+
+  // What can be wrong with a node or its id.
+
+  /// The store has no agent for this node.
+  unknown_node,
+  /// The node id is empty or longer than `max_node_id_length`.
+  bad_node_id,
+  /// The store's admission check refused the node id.
+  not_admitted,
+  /// The store holds `max_agents` agents already.
+  too_many_agents,
+  /// The reply names another node than the one that sent it.
+  wrong_node,
+  /// An overlay message came in and nothing forwards it.
+  no_route,
+
+  // How a poll can end without a task.
+
+  /// A newer poll of the node took over.
+  superseded,
+  /// Another poll of the node is open and the policy keeps that one.
+  poll_refused,
+  /// The poll's time is over; the node is expected to poll again.
+  poll_ended,
+
+  // The rest.
+
+  /// `task_done` without a taken task.
+  no_task_taken,
+  /// The user's handler threw.
+  handler_failed,
+};
+
+/// The number of reasons an accepted message can be dropped for: the values from 1 to this one.
+inline constexpr std::size_t drop_reasons = static_cast<std::size_t>(errc::cancelled);
+
+namespace detail {
+
+constexpr const char* describe(errc error) noexcept {
+  switch (error) {
+    case errc::disconnected:
+      return "the node is disconnected";
+    case errc::expired:
+      return "the message was not delivered within its maximum age";
+    case errc::retries_exhausted:
+      return "the message was not confirmed in any of its delivery attempts";
+    case errc::flushed:
+      return "the request was flushed";
+    case errc::removed:
+      return "the agent of the node was removed";
+    case errc::stopped:
+      return "the agent or its store was stopped";
+    case errc::deadline_passed:
+      return "the deadline of the request has passed";
+    case errc::displaced:
+      return "a newer message took the place of this one in a full queue";
+    case errc::not_encodable:
+      return "the transport cannot encode the message";
+    case errc::cancelled:
+      return "the wait for the outcome was cancelled";
+    case errc::queue_full:
+      return "the queue of the node is full";
+    case errc::message_too_large:
+      return "the message is larger than the queue limit in bytes";
+    case errc::duplicate_request_id:
+      return "a request with the same id is still open";
+    case errc::request_id_missing:
+      return "a reply handler needs a message with a request id";
+    case errc::unknown_node:
+      return "no agent is known for the node";
+    case errc::bad_node_id:
+      return "the node id is empty or too long";
+    case errc::not_admitted:
+      return "the admission check refused the node id";
+    case errc::too_many_agents:
+      return "the store holds its maximum number of agents";
+    case errc::wrong_node:
+      return "the reply names another node than the one that sent it";
+    case errc::no_route:
+      return "nothing forwards overlay messages";
+    case errc::superseded:
+      return "a newer poll of the node took over";
+    case errc::poll_refused:
+      return "another poll of the node is open";
+    case errc::poll_ended:
+      return "the time of the poll is over";
+    case errc::no_task_taken:
+      return "task_done was called without a taken task";
+    case errc::handler_failed:
+      return "the handler threw an exception";
+  }
+  return "unknown fedagent error";
+}
+
+class ErrorCategory final : public boost::system::error_category {
+ public:
+  constexpr ErrorCategory() noexcept : error_category(0x6b0c1f5e9d8a4e27U) {}
+  const char* name() const noexcept override { return "fedagent"; }
+  std::string message(int value) const override { return describe(static_cast<errc>(value)); }
+};
+
+inline constexpr ErrorCategory error_category_instance;
+
+}  // namespace detail
+
+/// The category of every `errc`; its name is "fedagent".
+inline const boost::system::error_category& error_category() noexcept {
+  return detail::error_category_instance;
+}
+
+inline boost::system::error_code make_error_code(errc error) noexcept {
+  return {static_cast<int>(error), error_category()};
+}
+
+}  // namespace fedagent
+
+template <>
+struct boost::system::is_error_code_enum<fedagent::errc> : std::true_type {};

@@ -1,0 +1,538 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/system/result.hpp>
+#include <concepts>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "fedagent/detail/agent_core.hpp"
+
+namespace fedagent {
+
+template <class Transport, class Message, class Observer>
+class Poll;
+template <class Transport, class Message, class Observer>
+class AgentStore;
+
+/// One node as the server sees it: a queue of tasks, leases, a reply table and a status.
+/**
+ * A cheap handle to shared state: copies are the same agent, and compare equal. It belongs to one
+ * executor and takes no lock. `NodeAgent` adds what other threads may call.
+ *
+ * A node polls: `set_active`, then `get_task`, then `Task::delivered` when the transport has handed
+ * the task over, then `change_node_status_after_task`. `Poll` does the same with a scope, and
+ * `serve_task_call` does it all for a transport.
+ *
+ * @tparam Transport_ See the concept `Transport`.
+ * @tparam Message_ See the concept `Message`.
+ * @tparam Observer_ See `NoObserver` for the hooks.
+ *
+ * @par Lifetimes
+ * The last handle ends the agent, as `stop` does. A coroutine that waits for something of the agent
+ * does not keep it alive; it ends with `stopped`. Let the last handle go on the executor, or when
+ * the executor no longer runs.
+ * @par Cancellation
+ * Every wait supports all types of cancellation, ends with `operation_aborted`, and has had no
+ * effect.
+ * @par Thread safety
+ * Distinct agents: safe. One agent: unsafe, all calls on its executor.
+ */
+template <class Transport_, class Message_ = typename detail::message_of<Transport_>::type,
+          class Observer_ = NoObserver>
+class NodeAgentAsync {
+  using Checked = typename detail::check_parameters<Transport_, Message_>::type;
+
+ public:
+  using transport_type = Transport_;
+  using message_type = Message_;
+  using observer_type = Observer_;
+  using executor_type = typename Transport_::executor_type;
+  using clock_type = transport_clock_t<Transport_>;
+  using time_point = typename clock_type::time_point;
+  using task_type = Task<message_type, clock_type>;
+  using message_ptr = MessagePtr<message_type>;
+  using outcome_type = Outcome<message_type>;
+  using send_options = SendOptions<clock_type>;
+  template <class T>
+  using awaitable = boost::asio::awaitable<T, executor_type>;
+  template <class T>
+  using result = boost::system::result<T>;
+  /// What hands an overlay message on; without one, an agent that stands alone says `no_route`.
+  using forwarder_type = typename detail::AgentContext<Transport_, Message_, Observer_>::Forwarder;
+
+  /// Makes an agent that stands alone; a store makes its own.
+  /** @par Errors `std::invalid_argument` when an option is out of range. */
+  NodeAgentAsync(std::string id, const executor_type& executor, forwarder_type on_forward = {},
+                 const AgentOptions& options = {}, Observer_ observer = {})
+      : core_(std::make_shared<Core>(
+            std::move(id), std::make_shared<Context>(executor, options, std::move(on_forward),
+                                                     std::move(observer)))) {}
+
+  /// The id of the node. The view is valid as long as a handle is.
+  std::string_view id() const noexcept { return core_->id; }
+  executor_type get_executor() const noexcept { return core_->context->executor; }
+  friend bool operator==(const NodeAgentAsync& a, const NodeAgentAsync& b) noexcept {
+    return a.core_ == b.core_;
+  }
+
+  // ---- sending
+
+  /// Sends a message to the node, waiting for room in its queue under `OverflowPolicy::wait`.
+  /**
+   * @param on_reply Called with the outcome, exactly once, when the message was accepted; the
+   * reply, or why there is none. It runs on the executor and may call the agent; what it throws is
+   * counted and reported to `on_handler_error`.
+   * @return Whether the message was accepted.
+   * @par Cancellation
+   * While it waits for room: nothing was sent.
+   * @par Errors
+   * `disconnected`, `queue_full`, `message_too_large`, `duplicate_request_id`, `request_id_missing`
+   * (a handler, but no id), `deadline_passed`, `expired`, `removed`, `stopped`.
+   * @par Source
+   * C1 to C6.
+   */
+  template <class Handler = NoHandler>
+    requires std::invocable<Handler, outcome_type>
+  awaitable<result<void>> send_async(message_ptr message, Handler on_reply = {},
+                                     send_options options = {}) const {
+    return send_when_room(core_, std::move(message), std::move(on_reply), options);
+  }
+  template <class Handler = NoHandler>
+  awaitable<result<void>> send_async(message_type message, Handler on_reply = {},
+                                     send_options options = {}) const {
+    return send_async(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
+                      options);
+  }
+
+  /// As `send_async`, at once: a full queue is `queue_full` under every policy but `drop_oldest`.
+  template <class Handler = NoHandler>
+    requires std::invocable<Handler, outcome_type>
+  result<void> try_send(message_ptr message, Handler on_reply = {},
+                        const send_options& options = {}) const {
+    const auto sent = core_->send(message, on_reply, options);
+    return sent ? result<void>() : result<void>(sent.error());
+  }
+  template <class Handler = NoHandler>
+  result<void> try_send(message_type message, Handler on_reply = {},
+                        const send_options& options = {}) const {
+    return try_send(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
+                    options);
+  }
+
+  /// Sends a request and waits for its outcome.
+  /**
+   * @return The reply; or the error with which `send_async` refused the message, or with which the
+   * request ended: `deadline_passed`, `expired`, `retries_exhausted`, `disconnected`, `flushed`,
+   * `displaced`, `not_encodable`, `removed`, `stopped`.
+   * @par Cancellation
+   * Withdraws the request, as `flush` does: a task that is still queued is not delivered, the reply
+   * to one that is out will be a late one.
+   */
+  awaitable<outcome_type> request(message_ptr message,
+                                  time_point deadline = time_point::max()) const {
+    return request_outcome(core_, std::move(message), deadline);
+  }
+  awaitable<outcome_type> request(message_type message,
+                                  time_point deadline = time_point::max()) const {
+    return request(std::make_shared<const message_type>(std::move(message)), deadline);
+  }
+  /// As above; the time runs from this call.
+  awaitable<outcome_type> request(message_ptr message, Duration timeout) const {
+    return request(
+        std::move(message),
+        clock_type::now() + std::chrono::duration_cast<typename clock_type::duration>(timeout));
+  }
+  awaitable<outcome_type> request(message_type message, Duration timeout) const {
+    return request(std::make_shared<const message_type>(std::move(message)), timeout);
+  }
+
+  /// Ends a request with `flushed`, and withdraws its task if that is still queued.
+  /**
+   * @param stopped Whether a reply that comes yet is called `stopped` instead of `late`.
+   * @return Whether the request was open.
+   * @par Source
+   * D11 to D20.
+   */
+  bool flush(std::string_view request_id, bool stopped = false) const {
+    return core_->flush(request_id, stopped);
+  }
+
+  /// Waits until nothing is queued and every delivery is confirmed.
+  awaitable<result<void>> join() const { return wait_until(core_, Drained{}); }
+
+  // ---- the node's side
+
+  /// A poll of the node has opened: the node is ACTIVE, and has what its earlier polls took.
+  void set_active() const { core_->poll_opened(0); }
+
+  /// Waits for the next task and leases it to the caller.
+  /**
+   * Waiters are served first come, first served.
+   * @param until When to end with `poll_ended`.
+   * @par Cancellation
+   * Takes nothing; the task goes to the next waiter.
+   * @par Errors
+   * `poll_ended`, `removed`, `stopped`.
+   * @par Source
+   * C7 to C9.
+   */
+  awaitable<result<task_type>> get_task(time_point until = time_point::max()) const {
+    return take_next(core_, nullptr, until);
+  }
+
+  /// The oldest task in hand was handed over by the transport; the same as its `Task::delivered`.
+  /** @par Errors `no_task_taken`. @par Source C11, C12. */
+  result<void> task_done() const { return core_->task_done(); }
+
+  /// A poll of the node has ended: WAITING, unless another is open.
+  void change_node_status_after_task() const { core_->poll_ended(); }
+
+  /// The node gave a sign of life; the disconnection timeout starts again.
+  void touch() const { core_->alive(); }
+
+  /// Takes a reply of the node as it came off the wire.
+  /**
+   * @return What the reply was; or what `decode` or the forwarder returned, or `wrong_node` when
+   * the message says that it comes from another node.
+   * @par Source
+   * D1 to D10.
+   */
+  awaitable<result<ReplyDisposition>> on_reply(typename Transport_::wire_type wire) const {
+    return take_reply(core_, std::move(wire));
+  }
+
+  // ---- state
+
+  /// The status, in the seed's form. It does not wait.
+  NodeActiveStatus status_async() const noexcept { return core_->status().status(); }
+  /// Whether the node has ever polled; a new agent is ACTIVE before that.
+  bool has_polled() const noexcept { return core_->status().has_polled(); }
+  std::size_t open_polls() const noexcept { return core_->status().open_polls(); }
+  /// Waits until the node has this status. @par Errors `removed`, `stopped`.
+  awaitable<result<void>> wait_for(NodeActiveStatus status) const {
+    return wait_until(core_, HasStatus{status});
+  }
+  LastSeen<clock_type> last_seen() const noexcept { return core_->last_seen; }
+  Counters counters() const { return core_->counters(); }
+  /// Ended requests that are remembered to tell late replies.
+  std::size_t remembered_requests() const noexcept { return core_->remembered(); }
+
+  /// Sets this agent's own disconnection timeout; a running one starts again.
+  /** @par Errors `std::invalid_argument` when out of range, see `AgentOptions`. */
+  void disconnect_timeout(Duration timeout) const { core_->set_disconnect_timeout(timeout); }
+  Duration disconnect_timeout() const noexcept { return core_->disconnect_timeout; }
+
+  /// Ends every request, message and wait with `stopped`. Nothing is accepted afterwards.
+  void stop() const { core_->end(errc::stopped); }
+
+ protected:
+  using Context = detail::AgentContext<Transport_, Message_, Observer_>;
+  using Core = detail::AgentCore<Transport_, Message_, Observer_>;
+  using Waiter = detail::Waiter<clock_type, executor_type>;
+  friend class Poll<Transport_, Message_, Observer_>;
+
+  explicit NodeAgentAsync(std::shared_ptr<Core> core) noexcept : core_(std::move(core)) {}
+
+  // The coroutines. While one is suspended it does not hold the agent: it looks for it again when
+  // it wakes, and an agent that ended has told its waiters why.
+
+  template <class Handler>
+  static awaitable<result<void>> send_when_room(std::weak_ptr<Core> agent, message_ptr message,
+                                                Handler on_reply, send_options options) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
+    Waiter waiter(core->context->executor);
+    while (core->waits_for_room(*message, handled, options, waiter.in_line())) {
+      if (!waiter.in_line()) {
+        core->queue.senders.push_back(waiter);
+        if (options.deadline != time_point::max()) {
+          core->context->watchdog.arm(waiter, options.deadline);
+        }
+      }
+      core.reset();
+      co_await waiter.wait();
+      core = agent.lock();
+      if (waiter.verdict()) {
+        waiter.step_out();
+        if (core) {
+          core->queue.senders.wake_first(1);
+        }
+        co_return waiter.verdict();
+      }
+    }
+    const auto sent = core->send(message, on_reply, options, waiter.in_line());
+    waiter.step_out();
+    core->queue.senders.wake_first(1);
+    if (!sent) {
+      co_return sent.error();
+    }
+    co_return result<void>();
+  }
+
+  // A request that its coroutine awaits. Destroyed before the outcome, it withdraws the request.
+  struct Awaited {
+    struct Handler {
+      Awaited* awaited;
+      void operator()(outcome_type came) const {
+        awaited->record.reset();
+        awaited->outcome = std::move(came);
+        awaited->waiter.wake();
+      }
+    };
+
+    explicit Awaited(const executor_type& executor) : waiter(executor) {}
+    Awaited(const Awaited&) = delete;
+    Awaited& operator=(const Awaited&) = delete;
+    ~Awaited() {
+      if (record && record->owner != nullptr) {
+        record->owner->end_unconfirmed(*record, errc::cancelled);
+      }
+    }
+
+    Waiter waiter;
+    std::optional<outcome_type> outcome{};
+    boost::intrusive_ptr<detail::TaskRecord<message_type, clock_type>> record{};
+  };
+
+  static awaitable<outcome_type> request_outcome(std::weak_ptr<Core> agent, message_ptr message,
+                                                 time_point deadline) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    Awaited awaited(core->context->executor);
+    const send_options options{.deadline = deadline};
+    const auto request_id = message_traits<message_type>::request_id(*message);
+    auto room =
+        send_when_room(core, std::move(message), typename Awaited::Handler{&awaited}, options);
+    core.reset();
+    auto sent = co_await std::move(room);
+    if (!sent) {
+      co_return sent.error();
+    }
+    core = agent.lock();
+    if (core && !awaited.outcome) {
+      awaited.record = core->find_request(request_id);
+    }
+    core.reset();
+    while (!awaited.outcome && !awaited.waiter.verdict()) {
+      co_await awaited.waiter.wait();
+    }
+    if (awaited.outcome) {
+      co_return *std::move(awaited.outcome);
+    }
+    co_return awaited.waiter.verdict();
+  }
+
+  static awaitable<result<task_type>> take_next(std::weak_ptr<Core> agent,
+                                                detail::PollState<clock_type, executor_type>* poll,
+                                                time_point until) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    if (core->ended() || (poll != nullptr && poll->superseded)) {
+      co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
+    }
+    // Those in line have a task each, as far as the tasks go: nobody overtakes.
+    if (core->queue.empty() || !core->queue.takers.empty()) {
+      Waiter waiter(core->context->executor, errc::poll_ended);
+      core->queue.takers.push_back(waiter);
+      core->queue.wake_takers();
+      if (until != time_point::max()) {
+        core->context->watchdog.arm(waiter, until);
+      }
+      if (poll != nullptr) {
+        poll->waiter = &waiter;
+      }
+      do {
+        core.reset();
+        co_await waiter.wait();
+        core = agent.lock();
+      } while (!waiter.verdict() && core->queue.empty());
+      waiter.step_out();
+      if (poll != nullptr) {
+        poll->waiter = nullptr;
+      }
+      if (waiter.verdict()) {
+        if (core) {
+          core->queue.wake_takers();
+        }
+        co_return waiter.verdict();
+      }
+    }
+    auto task = core->take(poll != nullptr ? poll->session : 0);
+    core->queue.wake_takers();
+    co_return task;
+  }
+
+  struct Drained {
+    bool operator()(const Core& core) const { return core.drained(); }
+  };
+  struct HasStatus {
+    NodeActiveStatus status;
+    bool operator()(const Core& core) const { return core.status().status() == status; }
+  };
+
+  template <class Condition>
+  static awaitable<result<void>> wait_until(std::weak_ptr<Core> agent, Condition holds) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    Waiter waiter(core->context->executor);
+    while (!waiter.verdict()) {
+      if (core->ended()) {
+        co_return core->ended();
+      }
+      if (holds(*core)) {
+        co_return result<void>();
+      }
+      if (!waiter.in_line()) {
+        core->changed.push_back(waiter);
+      }
+      core.reset();
+      co_await waiter.wait();
+      core = agent.lock();
+    }
+    co_return waiter.verdict();
+  }
+
+  static awaitable<result<ReplyDisposition>> take_reply(std::shared_ptr<Core> core,
+                                                        typename Transport_::wire_type wire) {
+    auto decoded = Transport_::decode(std::move(wire));
+    if (!decoded) {
+      co_return decoded.error();
+    }
+    if (core->ended()) {
+      co_return core->ended();
+    }
+    const auto message = std::make_shared<const message_type>(*std::move(decoded));
+    const auto source = message_traits<message_type>::source(*message);
+    if (!source.empty() && source != core->id) {
+      core->count_wrong_node();
+      co_return make_error_code(errc::wrong_node);
+    }
+    if (message_traits<message_type>::destination(*message).empty()) {
+      co_return core->reply(message);
+    }
+    core->alive();
+    auto forwarded = result<void>();
+    if (core->context->forward) {
+      // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
+      auto forwarding = core->context->forward(message);
+      forwarded = co_await std::move(forwarding);
+    } else {
+      forwarded = core->context->route(message);
+    }
+    if (!forwarded) {
+      co_return forwarded.error();
+    }
+    core->count_forwarded(message);
+    co_return ReplyDisposition::forwarded;
+  }
+
+  std::shared_ptr<Core> core_;
+};
+
+/// An agent that other threads may send to and ask for its status.
+/**
+ * @par Thread safety
+ * `send`, `flush` and `status` are safe to call from any thread while the caller has a handle, and
+ * so are `id` and `get_executor`. All else as `NodeAgentAsync`.
+ */
+template <class Transport_, class Message_ = typename detail::message_of<Transport_>::type,
+          class Observer_ = NoObserver>
+class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
+  using Base = NodeAgentAsync<Transport_, Message_, Observer_>;
+  using Core = typename Base::Core;
+
+ public:
+  using typename Base::message_ptr;
+  using typename Base::message_type;
+  using typename Base::outcome_type;
+  using typename Base::send_options;
+  template <class T>
+  using result = boost::system::result<T>;
+
+  using Base::Base;
+  /// For the store.
+  explicit NodeAgent(std::shared_ptr<Core> core) noexcept : Base(std::move(core)) {}
+
+  /// As `try_send`, from any thread. Sends of one thread keep their order.
+  /**
+   * @param on_reply Called on the executor with the outcome, exactly once; also when the message is
+   * refused.
+   * @return Whether the message was accepted; may be ignored. Never wait for it on the executor.
+   * @par Source
+   * C16.
+   */
+  template <class Handler = NoHandler>
+    requires std::invocable<Handler, outcome_type>
+  std::future<result<void>> send(message_ptr message, Handler on_reply = {},
+                                 send_options options = {}) const {
+    std::promise<result<void>> accepted;
+    auto future = accepted.get_future();
+    boost::asio::post(
+        this->get_executor(),
+        [agent = std::weak_ptr<Core>(this->core_), message = std::move(message),
+         on_reply = std::move(on_reply), options, accepted = std::move(accepted)]() mutable {
+          accepted.set_value(send_or_tell(agent.lock(), message, on_reply, options));
+        });
+    return future;
+  }
+  template <class Handler = NoHandler>
+  std::future<result<void>> send(message_type message, Handler on_reply = {},
+                                 send_options options = {}) const {
+    return send(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
+                options);
+  }
+
+  /// As `NodeAgentAsync::flush`, from any thread. @return Whether the request was open.
+  std::future<bool> flush(std::string request_id, bool stopped = false) const {
+    std::promise<bool> existed;
+    auto future = existed.get_future();
+    boost::asio::post(this->get_executor(),
+                      [agent = std::weak_ptr<Core>(this->core_), request_id = std::move(request_id),
+                       stopped, existed = std::move(existed)]() mutable {
+                        const auto core = agent.lock();
+                        existed.set_value(core && core->flush(request_id, stopped));
+                      });
+    return future;
+  }
+
+  /// The latest status, from any thread: a snapshot that blocks nothing (B13).
+  NodeActiveStatus status() const noexcept { return this->core_->status_snapshot(); }
+
+ private:
+  friend class AgentStore<Transport_, Message_, Observer_>;
+
+  template <class Handler>
+  static result<void> send_or_tell(const std::shared_ptr<Core>& core, const message_ptr& message,
+                                   Handler& on_reply, const send_options& options) {
+    const auto sent = core ? core->send(message, on_reply, options)
+                           : result<typename Core::Record*>(make_error_code(errc::stopped));
+    if (sent) {
+      return {};
+    }
+    if (core) {
+      core->guarded([&] { std::move(on_reply)(outcome_type(sent.error())); });
+    } else {
+      std::move(on_reply)(outcome_type(sent.error()));
+    }
+    return sent.error();
+  }
+};
+
+}  // namespace fedagent

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string_view>
+
+namespace fedagent {
+
+/// Whether a node is there to take a task. The values are the seed's (B14).
+enum class NodeActiveStatus {
+  /// The last poll has ended and the disconnection timeout is running.
+  waiting = 1,
+  /// At least one poll is open, or the node has never polled.
+  active = 2,
+  /// The disconnection timeout has passed without a new poll.
+  disconnected = 3,
+};
+
+/// The status in the seed's spelling: `WAITING`, `ACTIVE` or `DISCONNECTED`.
+constexpr std::string_view to_string(NodeActiveStatus status) noexcept {
+  switch (status) {
+    case NodeActiveStatus::waiting:
+      return "WAITING";
+    case NodeActiveStatus::active:
+      return "ACTIVE";
+    case NodeActiveStatus::disconnected:
+      return "DISCONNECTED";
+  }
+  return "UNKNOWN";
+}
+
+}  // namespace fedagent

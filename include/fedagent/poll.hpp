@@ -1,0 +1,69 @@
+#pragma once
+
+#include <boost/system/error_code.hpp>
+#include <memory>
+
+#include "fedagent/node_agent.hpp"
+
+namespace fedagent {
+
+/// One poll of a node, open as long as this object lives.
+/**
+ * A local variable of the coroutine that serves the poll. It opens in the constructor, by the
+ * agent's `PollPolicy`; look at `error` before going on. Destroy what `get_task` returned before
+ * the poll.
+ *
+ * @par Lifetimes
+ * May outlive the agent; `get_task` then ends with `stopped`.
+ * @par Thread safety
+ * Unsafe: on the agent's executor.
+ */
+template <class Transport, class Message, class Observer>
+class Poll {
+  using Agent = NodeAgentAsync<Transport, Message, Observer>;
+
+ public:
+  /// @param session Which life of the node polls; zero when the transport does not know.
+  explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_) {
+    state_.session = session;
+    const auto opened = agent.core_->open_poll(state_);
+    if (!opened) {
+      error_ = opened.error();
+    } else {
+      until_ = agent.core_->context->poll_deadline();
+    }
+  }
+  Poll(const Poll&) = delete;
+  Poll& operator=(const Poll&) = delete;
+  ~Poll() {
+    if (const auto core = core_.lock(); core && !error_) {
+      state_.unlink();
+      core->poll_ended();
+    }
+  }
+
+  /// Why the poll did not open: `poll_refused`, `removed`, `stopped`; no error when it did.
+  boost::system::error_code error() const noexcept { return error_; }
+
+  /// Waits for the next task, at most for what is left of `poll_timeout`.
+  /**
+   * @par Cancellation
+   * Takes nothing.
+   * @par Errors
+   * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
+   */
+  typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
+    return Agent::take_next(core_, &state_, until_);
+  }
+
+ private:
+  std::weak_ptr<typename Agent::Core> core_;
+  detail::PollState<typename Agent::clock_type, typename Agent::executor_type> state_;
+  typename Agent::time_point until_ = Agent::time_point::max();
+  boost::system::error_code error_;
+};
+
+template <class T, class M, class O>
+Poll(const NodeAgent<T, M, O>&, SessionId) -> Poll<T, M, O>;
+
+}  // namespace fedagent

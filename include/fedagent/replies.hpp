@@ -1,0 +1,114 @@
+#pragma once
+
+#include <boost/circular_buffer.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string_view>
+
+#include "fedagent/counters.hpp"
+#include "fedagent/options.hpp"
+
+namespace fedagent {
+
+/// The reply table of an agent: which requests are open, and how the latest ones ended.
+/**
+ * An open request is kept by reference under its id. Of an ended one only a hash of the id and what
+ * a further reply to it would be are remembered, bounded by count and age. So the memory does not
+ * grow with the requests (D18, H17); two ids with the same hash can at worst confuse the *name* of
+ * a late reply, never its delivery.
+ *
+ * @tparam Record What an open request is; the table does not own it.
+ * @par Lifetimes
+ * The id given to `add` must stay valid until `finish` or `forget` of the same id.
+ * @par Thread safety
+ * Unsafe.
+ */
+template <class Record, class Clock>
+class Replies {
+ public:
+  using time_point = typename Clock::time_point;
+
+  Replies(std::size_t remembered, Duration remembered_for)
+      : remembered_for_(remembered_for), order_({remembered, 0}) {}
+
+  /// Opens a request. @return False when a request with this id is open.
+  bool add(std::string_view id, Record& record) {
+    if (!open_.try_emplace(id, &record).second) {
+      return false;
+    }
+    ended_.erase(hash(id));
+    return true;
+  }
+
+  /// The open request with this id, or null.
+  Record* find(std::string_view id) const noexcept {
+    const auto found = open_.find(id);
+    return found == open_.end() ? nullptr : found->second;
+  }
+
+  /// Some open request, or null when there is none.
+  Record* any() const noexcept { return open_.empty() ? nullptr : open_.begin()->second; }
+
+  /// Closes a request and remembers what a further reply to it is to be called.
+  void finish(std::string_view id, ReplyDisposition further, time_point now) {
+    if (open_.erase(id) == 0 || order_.capacity() == 0) {
+      return;
+    }
+    forget_older_than(now);
+    if (order_.full()) {
+      forget_oldest();
+    }
+    order_.push_back({hash(id), now});
+    ended_.insert_or_assign(hash(id), Ended{further, now});
+  }
+
+  /// What a reply to a request that is not open is to be called.
+  ReplyDisposition classify(std::string_view id, time_point now) {
+    forget_older_than(now);
+    const auto found = ended_.find(hash(id));
+    return found == ended_.end() ? ReplyDisposition::unexpected : found->second.further;
+  }
+
+  std::size_t open() const noexcept { return open_.size(); }
+  std::size_t remembered() const noexcept { return ended_.size(); }
+
+ private:
+  struct Ended {
+    ReplyDisposition further;
+    time_point at;
+  };
+  struct Place {
+    std::size_t hash;
+    time_point at;
+  };
+
+  static std::size_t hash(std::string_view id) noexcept {
+    return std::hash<std::string_view>()(id);
+  }
+
+  void forget_older_than(time_point now) {
+    while (remembered_for_ > Duration::zero() && !order_.empty() &&
+           now - order_.front().at >= remembered_for_) {
+      forget_oldest();
+    }
+  }
+
+  void forget_oldest() {
+    const auto found = ended_.find(order_.front().hash);
+    // The same id may have been used and ended again since.
+    if (found != ended_.end() && found->second.at == order_.front().at) {
+      ended_.erase(found);
+    }
+    order_.pop_front();
+  }
+
+  Duration remembered_for_;
+  boost::unordered_flat_map<std::string_view, Record*, std::hash<std::string_view>> open_;
+  boost::unordered_flat_map<std::size_t, Ended> ended_;
+  boost::circular_buffer_space_optimized<Place> order_;
+};
+
+}  // namespace fedagent

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <boost/system/result.hpp>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fedagent/agent_store.hpp"
+#include "fedagent/poll.hpp"
+
+namespace fedagent {
+
+/// Serves one task call from its start to its end: waits for a task and delivers it.
+/**
+ * @param call A `TaskCall`; it must outlive the operation.
+ * @return Nothing when a task was delivered. Otherwise what the transport tells the node:
+ * `poll_ended` (come again), `superseded`, `poll_refused`, `bad_node_id`, `not_admitted`,
+ * `too_many_agents`, `removed`, `stopped`, or the error of `deliver`. A task that was not delivered
+ * is back in the queue when this returns.
+ * @par Lifetimes
+ * The store may be stopped or destroyed meanwhile.
+ * @par Cancellation
+ * All types, at any point: the peer is gone. Ends with `operation_aborted`, or with what `deliver`
+ * returns or throws.
+ * @par Source
+ * E1, E7 to E12.
+ */
+template <class T, class M, class O, class Call>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> serve_task_call(
+    AgentStore<T, M, O>& store, Call& call) {
+  static_assert(TaskCall<Call, M>,
+                "fedagent: TaskCall must provide node_id() and deliver(MessagePtr<Message>)");
+  SessionId session = 0;
+  if constexpr (requires { static_cast<SessionId>(call.session()); }) {
+    session = call.session();
+  }
+  auto agent = store.retrieve(call.node_id());
+  if (!agent) {
+    co_return agent.error();
+  }
+  Poll<T, M, O> poll(*agent, session);
+  if (poll.error()) {
+    co_return poll.error();
+  }
+  auto task = co_await poll.get_task();
+  if (!task) {
+    co_return task.error();
+  }
+  boost::system::result<void> delivered = co_await call.deliver(task->message());
+  if (delivered) {
+    task->delivered();
+  } else if (delivered.error() == errc::not_encodable) {
+    task->not_encodable();
+  }
+  co_return delivered;
+}
+
+/// Takes a reply, or an overlay message to relay, from the node that the transport has verified.
+/**
+ * @return What the reply was. Or an error for the node: `unknown_node`, `wrong_node`, `no_route`,
+ * the errors of `decode`, or, for an overlay message, why its destination's agent did not take it.
+ * @par Source
+ * D21, E13, E14, E20.
+ */
+template <class T, class M, class O>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
+serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire) {
+  const auto agent = store.get(peer_id);
+  if (!agent) {
+    auto decoded = T::decode(std::move(wire));
+    if (!decoded) {
+      co_return decoded.error();
+    }
+    store.context().hooks.unknown_node(peer_id, std::make_shared<const M>(*std::move(decoded)));
+    co_return make_error_code(errc::unknown_node);
+  }
+  auto taken = co_await agent->on_reply(std::move(wire));
+  co_return taken;
+}
+
+/// Hands feedback of a node, a log line or a metric of any type, to the observer's `on_feedback`.
+/**
+ * @return `unknown_node`; `no_route` when the observer does not take this type; `handler_failed`
+ * when it threw.
+ * @par Source
+ * E18.
+ */
+template <class T, class M, class O, class Feedback>
+boost::system::result<void> serve_feedback(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                           const Feedback& feedback) {
+  const auto agent = store.get(peer_id);
+  if (!agent) {
+    return make_error_code(errc::unknown_node);
+  }
+  agent->touch();
+  try {
+    if (!store.context().hooks.feedback(peer_id, feedback)) {
+      return make_error_code(errc::no_route);
+    }
+  } catch (...) {
+    store.context().hooks.handler_error(peer_id, std::current_exception());
+    return make_error_code(errc::handler_failed);
+  }
+  return {};
+}
+
+}  // namespace fedagent

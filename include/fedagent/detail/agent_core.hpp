@@ -225,7 +225,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     last_session_ = session;
     ++polls_opened_;
     settle_leases(session);
-    status_event(StatusEvent::poll_opened);
+    status_event(NodeEvent::poll_opened);
   }
 
   boost::system::result<void> open_poll(Poll& poll) {
@@ -249,18 +249,18 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     return {};
   }
 
-  void poll_ended() { status_event(StatusEvent::poll_ended); }
+  void poll_ended() { status_event(NodeEvent::poll_ended); }
 
   /// A sign of life other than a poll: the disconnection timeout starts again.
   void alive() {
     last_seen.any = clock_type::now();
-    status_event(StatusEvent::sign_of_life);
+    status_event(NodeEvent::sign_of_life);
   }
 
   void set_disconnect_timeout(Duration timeout) {
     check_duration(timeout, "disconnect_timeout");
     disconnect_timeout = timeout;
-    status_event(StatusEvent::sign_of_life);
+    status_event(NodeEvent::sign_of_life);
   }
 
   const StatusMachine& status() const noexcept { return status_; }
@@ -532,7 +532,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     }
   }
 
-  void status_event(StatusEvent event) {
+  void status_event(NodeEvent event) {
     if (ended_) {
       return;
     }
@@ -597,7 +597,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     if (status_.status() == NodeActiveStatus::disconnected) {
       context->expire(id);
     } else {
-      status_event(StatusEvent::timeout);
+      status_event(NodeEvent::timeout);
     }
   }
 

@@ -6,7 +6,7 @@
 
 namespace fedagent::detail {
 
-enum class StatusEvent { poll_opened, poll_ended, sign_of_life, timeout };
+enum class NodeEvent { poll_opened, poll_ended, sign_of_life, timeout };
 
 /// What the caller does about the disconnection timer.
 enum class TimerAction { keep, restart, cancel };
@@ -18,14 +18,14 @@ enum class TimerAction { keep, restart, cancel };
  */
 class StatusMachine {
  public:
-  TimerAction on(StatusEvent event) noexcept {
+  TimerAction on(NodeEvent event) noexcept {
     switch (event) {
-      case StatusEvent::poll_opened:
+      case NodeEvent::poll_opened:
         has_polled_ = true;
         ++open_polls_;
         status_ = NodeActiveStatus::active;
         return TimerAction::cancel;
-      case StatusEvent::poll_ended:
+      case NodeEvent::poll_ended:
         has_polled_ = true;
         if (open_polls_ > 0) {
           --open_polls_;
@@ -35,9 +35,9 @@ class StatusMachine {
         }
         status_ = NodeActiveStatus::waiting;
         return TimerAction::restart;
-      case StatusEvent::sign_of_life:
+      case NodeEvent::sign_of_life:
         return status_ == NodeActiveStatus::waiting ? TimerAction::restart : TimerAction::keep;
-      case StatusEvent::timeout:
+      case NodeEvent::timeout:
         if (status_ == NodeActiveStatus::waiting) {
           status_ = NodeActiveStatus::disconnected;
         }

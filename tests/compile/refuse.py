@@ -22,7 +22,7 @@ def main():
         return 1
     expected = first_line.removeprefix(MARK).strip()
 
-    result = Compiler(compile_commands).run(["-fsyntax-only"], text)
+    result = Compiler(compile_commands).run(["-fsyntax-only", "-fdiagnostics-color=never"], text)
     errors = [line for line in result.stderr.splitlines() if "error:" in line]
     if result.returncode == 0 or not errors:
         print(f"expected to be refused, but compiled: {path}")

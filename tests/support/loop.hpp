@@ -15,6 +15,7 @@
 #include "fedagent/fedagent.hpp"
 #include "fedagent/transport/memory.hpp"
 #include "support/manual_clock.hpp"
+#include "support/printing.hpp"
 
 namespace test {
 

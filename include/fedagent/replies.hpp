@@ -4,6 +4,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -62,7 +63,7 @@ class Replies {
       forget_oldest();
     }
     order_.push_back({hash(id), now});
-    ended_.insert_or_assign(hash(id), Ended{further, now});
+    ended_.insert_or_assign(hash(id), Ended{further, places_++});
   }
 
   /// What a reply to a request that is not open is to be called.
@@ -78,7 +79,7 @@ class Replies {
  private:
   struct Ended {
     ReplyDisposition further;
-    time_point at;
+    std::uint64_t place;
   };
   struct Place {
     std::size_t hash;
@@ -99,7 +100,7 @@ class Replies {
   void forget_oldest() {
     const auto found = ended_.find(order_.front().hash);
     // The same id may have been used and ended again since.
-    if (found != ended_.end() && found->second.at == order_.front().at) {
+    if (found != ended_.end() && found->second.place == places_ - order_.size()) {
       ended_.erase(found);
     }
     order_.pop_front();
@@ -109,6 +110,8 @@ class Replies {
   boost::unordered_flat_map<std::string_view, Record*, std::hash<std::string_view>> open_;
   boost::unordered_flat_map<std::size_t, Ended> ended_;
   boost::circular_buffer_space_optimized<Place> order_;
+  /// How many places were ever given.
+  std::uint64_t places_ = 0;
 };
 
 }  // namespace fedagent

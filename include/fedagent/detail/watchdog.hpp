@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <memory>
 
 #include "fedagent/detail/deadlines.hpp"
@@ -36,7 +37,7 @@ class Watchdog {
     state_->timer.cancel();
   }
 
-  /// The entry's `on_deadline` will run at `at` or after it, never before.
+  /// The entry's `on_deadline` will run at `at` or after it, never before and never in this call.
   void arm(Entry& entry, time_point at) {
     state_->deadlines.arm(entry, at);
     if (!state_->running) {
@@ -62,6 +63,8 @@ class Watchdog {
   // A timer that has fired but not yet run can no longer be cancelled, so what the wait ended with
   // tells nothing: after each wait the deadlines are looked at again (B10).
   static boost::asio::awaitable<void, Executor> walk(std::shared_ptr<State> state) {
+    // Spawned on the executor it would begin at once, within `arm`, and run what is due already.
+    co_await boost::asio::post(state->timer.get_executor(), boost::asio::deferred);
     while (!state->stopped) {
       while (!state->stopped && state->deadlines.run_one(Clock::now())) {
       }

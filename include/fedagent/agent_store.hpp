@@ -5,6 +5,7 @@
 #include <boost/system/result.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -136,7 +137,7 @@ class AgentStore {
                        on_reply = std::move(on_reply), options]() mutable {
                         const auto found = state->agents.find(node_id);
                         if (found == state->agents.end()) {
-                          std::move(on_reply)(outcome_type(make_error_code(errc::unknown_node)));
+                          state->tell_unknown(node_id, on_reply);
                         } else {
                           agent_type::send_or_tell(found->second, message, on_reply, options);
                         }
@@ -164,7 +165,8 @@ class AgentStore {
     return sum;
   }
 
-  /// A stream of the status changes from now on; at most `capacity` of them wait to be read.
+  /// A stream of the status changes from now on; at most `capacity` of them, and at least one,
+  /// wait to be read.
   status_events_type status_events(std::size_t capacity = 1024) const {
     auto subscription =
         std::make_shared<typename status_events_type::Subscription>(state_->executor, capacity);
@@ -183,7 +185,10 @@ class AgentStore {
   }
 
   /// Stops every agent; their waits and requests end with `stopped`. Nothing new is made.
-  void stop() noexcept { state_->stop(); }
+  void stop() noexcept {
+    const auto state = state_;  // a handler may destroy the store
+    state->stop();
+  }
 
   Observer_& observer() noexcept { return state_->hooks.observer(); }
 
@@ -209,6 +214,15 @@ class AgentStore {
       NoHandler nobody;
       const auto sent = found->second->send(message, nobody, {});
       return sent ? result<void>() : result<void>(sent.error());
+    }
+
+    template <class Handler>
+    void tell_unknown(std::string_view node_id, Handler& on_reply) noexcept {
+      try {
+        std::move(on_reply)(outcome_type(make_error_code(errc::unknown_node)));
+      } catch (...) {
+        this->hooks.handler_error(node_id, std::current_exception());
+      }
     }
 
     void expire(std::string_view node_id) override { remove(node_id, errc::removed); }

@@ -342,6 +342,7 @@ class NodeAgentAsync {
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
+    core->end_overdue();
     if (core->ended() || (poll != nullptr && poll->superseded)) {
       co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
     }
@@ -360,6 +361,9 @@ class NodeAgentAsync {
         core.reset();
         co_await waiter.wait();
         core = agent.lock();
+        if (!waiter.verdict()) {
+          core->end_overdue();
+        }
       } while (!waiter.verdict() && core->queue.empty());
       waiter.step_out();
       if (poll != nullptr) {
@@ -528,8 +532,11 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
     }
     if (core) {
       core->guarded([&] { std::move(on_reply)(outcome_type(sent.error())); });
-    } else {
+      return sent.error();
+    }
+    try {
       std::move(on_reply)(outcome_type(sent.error()));
+    } catch (...) {  // the agent is gone, and with it the hook to report to
     }
     return sent.error();
   }

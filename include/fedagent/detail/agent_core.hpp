@@ -143,6 +143,15 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     return request_id.empty() ? nullptr : replies_.find(request_id);
   }
 
+  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
+  void end_overdue() noexcept {
+    const auto self = this->shared_from_this();
+    while (!queue.empty() && queue.front().armed() &&
+           queue.front().deadline() <= clock_type::now()) {
+      deadline_reached(queue.front());
+    }
+  }
+
   /// Takes the next task for a poll. @pre The queue is not empty.
   Task<M, clock_type> take(SessionId session) {
     Record& record = queue.front();

@@ -10,6 +10,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/read.hpp>
+#include <boost/asio/socket_base.hpp>
 #include <boost/asio/write.hpp>
 #include <chrono>
 #include <cstddef>
@@ -183,8 +184,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     const auto body = boost::asio::buffer(space.data(), space.size());
     if (first) {
       auto reading = read(c, Spaces<4>{boost::asio::buffer(message.request_id),
-                                        boost::asio::buffer(message.destination),
-                                        boost::asio::buffer(message.source), body});
+                                       boost::asio::buffer(message.destination),
+                                       boost::asio::buffer(message.source), body});
       error = co_await std::move(reading);
     } else {
       auto reading = read(c, Spaces<1>{body});
@@ -196,9 +197,12 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   /// The message that is being received, or null.
   std::unique_ptr<Joiner>& joiner() noexcept { return joiner_; }
 
-  /// Reads and forgets what comes until the peer has left or the stream is closed, so that the
-  /// peer gets to read the error frame.
-  static awaitable<void> drain(Connection& c) {
+  /// The reader's last step. What is wrong with the peer is told to it, and what it still sends is
+  /// read and forgotten until it has left or the stream is closed, so that it gets to read that.
+  static awaitable<void> wind_up(Connection& c, error_code why, bool peer_left) {
+    const bool tell = !peer_left && (why.category() == error_category() ||
+                                     why.category() == fedagent::error_category());
+    c.fail(why, tell);
     std::array<char, 512> rest{};
     error_code ended;
     while (!ended && !c.closed_) {
@@ -206,6 +210,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
           boost::asio::buffer(rest), boost::asio::as_tuple(boost::asio::deferred));
       ended = error;
     }
+    c.close();
   }
 
   // ---- writing: in turn
@@ -244,15 +249,15 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       const EncodedHead encoded(
           FrameHeader{static_cast<std::uint32_t>(before_body + size), type, last}, head);
       const auto body = boost::asio::buffer(message.body.data() + written, size);
-      if (last) {
+      if (last && !c.fault_) {
         c.message_ends();
       }
       error_code error;
       if (head.index == 0) {
         auto writing = write(c, encoded,
                              Parts<4>{boost::asio::buffer(message.request_id),
-                                        boost::asio::buffer(message.destination),
-                                        boost::asio::buffer(message.source), body});
+                                      boost::asio::buffer(message.destination),
+                                      boost::asio::buffer(message.source), body});
         error = co_await std::move(writing);
       } else {
         auto writing = write(c, encoded, Parts<1>{body});
@@ -298,8 +303,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   }
 
   template <std::size_t N>
-  static awaitable<error_code> write(Connection& c, EncodedHead head,
-                                     Parts<N> rest) {
+  static awaitable<error_code> write(Connection& c, EncodedHead head, Parts<N> rest) {
     if (c.fault_) {
       co_return c.fault_;
     }
@@ -321,8 +325,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
 
   // With the turn.
   template <std::size_t N>
-  static awaitable<error_code> write_now(Connection& c, const EncodedHead& head,
-                                         const Parts<N>& rest) {
+  static awaitable<error_code> write_now(Connection& c, EncodedHead head, Parts<N> rest) {
     Parts<N + 1> buffers;
     buffers[0] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
     std::copy(rest.begin(), rest.end(), buffers.begin() + 1);

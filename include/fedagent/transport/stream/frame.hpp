@@ -207,7 +207,8 @@ inline boost::system::result<FrameHeader> decode_frame_header(
         return make_error_code(errc::frame_too_large);
       }
   }
-  if (header.length > max_frame || (is_chunk(header.type) && header.length < ChunkHead::index_size)) {
+  if (header.length > max_frame ||
+      (is_chunk(header.type) && header.length < ChunkHead::index_size)) {
     return make_error_code(errc::bad_frame_length);
   }
   return header;

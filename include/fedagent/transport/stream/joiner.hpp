@@ -111,8 +111,7 @@ class Joiner {
       return errc::empty_chunk;
     }
     if (arrived + fresh > room_) {
-      const auto wanted =
-          std::min(total_, std::max({least_room, 4 * arrived, arrived + fresh}));
+      const auto wanted = std::min(total_, std::max({least_room, 4 * arrived, arrived + fresh}));
       if (!budget_->take(wanted - room_)) {
         return errc::too_much_incoming;
       }

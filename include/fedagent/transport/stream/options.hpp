@@ -38,8 +38,8 @@ struct ConnectionOptions {
 struct ServerOptions {
   ConnectionOptions connection{};
   /// How often clients are to ping; no more than half of `peer_timeout`. When a third of the
-  /// store's `disconnect_timeout` is less, that counts, so that a node that works is not taken for a
-  /// lost one. 1 ms to 1 day.
+  /// store's `disconnect_timeout` is less, that counts, so that a node that works is not taken for
+  /// a lost one. 1 ms to 1 day.
   Duration ping_interval = std::chrono::seconds{4};
   /// The most connections; one more is told so and closed. At least 1.
   std::size_t max_connections = 10'000;

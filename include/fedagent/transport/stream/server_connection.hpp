@@ -54,19 +54,15 @@ class ServerConnection final
     } catch (...) {
     }
     const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
-    if (cancelled.cancelled() == boost::asio::cancellation_type::none &&
-        why != boost::asio::error::eof && !c->peer_left_) {
-      c->fail(why);
-      try {
-        auto rest = Base::drain(*c);
-        co_await std::move(rest);
-      } catch (...) {
-      }
+    if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
+      c->close();
     }
-    if (!c->fault()) {
-      c->fail(why, false);
+    try {
+      auto end = Base::wind_up(*c, why, c->peer_left_);
+      co_await std::move(end);
+    } catch (...) {
+      c->close();
     }
-    c->close();
     c->state_->report(*c, c->fault());
   }
 

@@ -55,7 +55,8 @@ class ServerPeer : public boost::intrusive::list_base_hook<> {
 
 /// What the connections of a server share. It lives as long as the last of them.
 template <class Store>
-class ServerState final : public Context<typename Store::executor_type, typename Store::clock_type> {
+class ServerState final
+    : public Context<typename Store::executor_type, typename Store::clock_type> {
   using Base = Context<typename Store::executor_type, typename Store::clock_type>;
   using error_code = boost::system::error_code;
 

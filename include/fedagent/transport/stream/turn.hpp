@@ -40,7 +40,7 @@ class Turn {
 
   /// Waits for the turn. @return No error: the caller has it, and makes a `Holder`.
   static boost::asio::awaitable<boost::system::error_code, Executor> take(Turn& turn,
-                                                                         Executor executor) {
+                                                                          Executor executor) {
     Waiter waiter(executor);
     turn.line_.push_back(waiter);
     do {

@@ -131,7 +131,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     std::array<unsigned char, FrameHeader::encoded_size> bytes{};
     const auto [error, size] = co_await boost::asio::async_read(
         c.stream_, boost::asio::buffer(bytes), boost::asio::as_tuple(boost::asio::deferred));
-    c.expect(Expecting::nothing, Duration::zero());
+    c.read_ended(error);
     if (c.fault_) {
       co_return c.fault_;
     }
@@ -204,11 +204,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
                                      why.category() == fedagent::error_category());
     c.fail(why, tell);
     std::array<char, 512> rest{};
-    error_code ended;
-    while (!ended && !c.closed_) {
+    // After the end of the stream another read would wait for ever.
+    while (!c.read_ended_ && !c.closed_) {
       const auto [error, size] = co_await c.stream_.async_read_some(
           boost::asio::buffer(rest), boost::asio::as_tuple(boost::asio::deferred));
-      ended = error;
+      c.read_ended(error);
     }
     c.close();
   }
@@ -295,7 +295,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     c.expect(Expecting::rest, c.options().frame_timeout);
     const auto [error, size] = co_await boost::asio::async_read(
         c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
-    c.expect(Expecting::nothing, Duration::zero());
+    c.read_ended(error);
     if (c.fault_) {
       co_return c.fault_;
     }
@@ -374,6 +374,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     }
   }
 
+  void read_ended(error_code error) noexcept {
+    expect(Expecting::nothing, Duration::zero());
+    read_ended_ = read_ended_ || error;
+  }
+
   // The deadline moves with every frame. What is armed stays armed until it is due, unless
   // something is due earlier; then the deadlines are looked at anew.
   void watch(time_point at) noexcept {
@@ -414,6 +419,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   time_point write_by_ = time_point::max();
   time_point close_by_ = time_point::max();
   Expecting expecting_ = Expecting::nothing;
+  bool read_ended_ = false;
   bool closed_ = false;
 };
 

@@ -84,7 +84,7 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
     }
     ++state.counters.welcomed;
     state.connect_pauses.reset();
-    if (state.options.on_connected) {
+    if (!state.ended && state.options.on_connected) {
       state.options.on_connected();
     }
     boost::asio::co_spawn(c->executor(), poll_and_ping(c), boost::asio::detached);

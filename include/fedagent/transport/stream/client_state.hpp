@@ -86,7 +86,7 @@ class ClientState final : public Context<Executor, Clock> {
     co_return waiter.verdict();
   }
 
-  /// Ends the client. Only the first call counts.
+  /// Ends the client; its owner's hooks are not called any more. Only the first call counts.
   void end(error_code why) noexcept {
     if (ended) {
       return;
@@ -153,7 +153,7 @@ class ClientState final : public Context<Executor, Clock> {
     if (entry.outcome) {
       *entry.outcome = result;
     }
-    if (options.on_reply_result) {
+    if (!ended && options.on_reply_result) {
       options.on_reply_result(entry.message->request_id, result);
     }
     changed.wake_all();
@@ -163,7 +163,7 @@ class ClientState final : public Context<Executor, Clock> {
     outbox.lost();
     poll_open = false;
     poll_from = time_point::min();
-    if (options.on_disconnected) {
+    if (!ended && options.on_disconnected) {
       options.on_disconnected(why);
     }
     changed.wake_all();
@@ -171,7 +171,7 @@ class ClientState final : public Context<Executor, Clock> {
 
   void handler_failed(std::string_view request_id, std::exception_ptr error) noexcept {
     ++counters.handler_errors;
-    if (options.on_handler_error) {
+    if (!ended && options.on_handler_error) {
       options.on_handler_error(request_id, error);
     }
   }

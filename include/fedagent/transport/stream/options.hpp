@@ -48,12 +48,17 @@ struct ServerOptions {
   /// How long accepting pauses after an error such as "too many open files". Above zero, to 1 day.
   Duration accept_pause = std::chrono::milliseconds{100};
   /// Called when a connection ends other than by the peer's leaving it between two messages, with
-  /// why; the id is empty before a valid hello. It must not throw.
+  /// why; the id is empty before a valid hello. Not called any more once the server is stopped or
+  /// destroyed. It must not throw.
   std::function<void(std::string_view node_id, boost::system::error_code error)>
       on_connection_error{};
 };
 
 /// How a node client behaves.
+/**
+ * The hooks run on the client's executor, must not throw, and are not called any more once the
+ * client is stopped or destroyed.
+ */
 struct ClientOptions {
   /// As whom the client introduces itself. 1 to `max_id_length` bytes.
   std::string node_id{};

@@ -146,7 +146,7 @@ class ServerState final
       return;
     }
     ++counters_.faults;
-    if (options.on_connection_error) {
+    if (!stopped && options.on_connection_error) {
       options.on_connection_error(peer.node_id, why);
     }
   }
@@ -159,7 +159,7 @@ class ServerState final
     return now;
   }
 
-  /// Ends all connections; the store is not looked at any more.
+  /// Ends all connections; neither the store nor the owner's hook is called any more.
   void stop() noexcept {
     if (stopped) {
       return;

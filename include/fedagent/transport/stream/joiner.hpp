@@ -36,8 +36,8 @@ struct Budget {
  * Call `first` or `next` with what stands before the body, fill what `ids` and `space` give, and
  * `take` the message when it is `whole`.
  *
- * The memory follows what has arrived: the body has room for at most four times of it, or 64 KiB.
- * Until it is whole, at most a third of it is copied.
+ * The memory follows what has arrived: the body has room for less than four times of it, or less
+ * than 256 KiB. Until it is whole, at most a third of it is copied.
  *
  * @par Lifetimes
  * The budget must outlive it.
@@ -111,7 +111,7 @@ class Joiner {
       return errc::empty_chunk;
     }
     if (arrived + fresh > room_) {
-      const auto wanted = std::min(total_, std::max({least_room, 4 * arrived, arrived + fresh}));
+      const auto wanted = room_for(arrived + fresh);
       if (!budget_->take(wanted - room_)) {
         return errc::too_much_incoming;
       }
@@ -129,6 +129,16 @@ class Joiner {
     ++next_index_;
     whole_ = last;
     return {};
+  }
+
+  // The whole, or a quarter of it, or a quarter of that, and so on. With steps that end at the whole
+  // the last one copies a quarter, and the string does not round it up.
+  std::uint64_t room_for(std::uint64_t bytes) const noexcept {
+    std::uint64_t room = total_;
+    while (room / 4 >= std::max(bytes, least_room)) {
+      room /= 4;
+    }
+    return room;
   }
 
   Budget* budget_;

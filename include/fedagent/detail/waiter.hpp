@@ -7,6 +7,7 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/experimental/channel_traits.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/intrusive/list.hpp>
@@ -19,15 +20,14 @@
 
 namespace fedagent::detail {
 
-/// Traits of a channel that holds at most one wake-up and allocates nothing for it.
+/// Traits of a channel that holds nothing and allocates nothing.
 struct WakeUpTraits {
   template <class... Signatures>
   struct rebind {
     using other = WakeUpTraits;
   };
 
-  // The default, std::deque, takes 576 bytes at birth. With room for one wake-up, which the channel
-  // keeps by itself, the container stays empty.
+  // The default, std::deque, takes 576 bytes at birth. This one stays empty.
   template <class Element>
   struct container {
     using type = std::list<Element>;
@@ -65,13 +65,18 @@ class Waiter final : public Deadlines<Clock>::Entry,
 
  public:
   explicit Waiter(const Executor& executor, errc at_deadline = errc::deadline_passed)
-      : channel_(executor, 1), at_deadline_(at_deadline) {}
+      : channel_(executor), at_deadline_(at_deadline) {}
 
   /// Lets the coroutine look again.
+  /**
+   * A loop that is being destroyed takes the waiting operation first and the coroutine later; in
+   * between the channel believes in an operation that is gone, and `try_send` crashes. `cancel`
+   * looks.
+   */
   void wake() noexcept {
     if (!woken_) {
       woken_ = true;
-      channel_.try_send(boost::system::error_code());
+      channel_.cancel();
     }
   }
 
@@ -96,11 +101,14 @@ class Waiter final : public Deadlines<Clock>::Entry,
 
   /// To be awaited. A cancelled coroutine leaves, even when its wake-up had been sent already.
   boost::asio::awaitable<void, Executor> wait() {
-    const auto [error] =
-        co_await channel_.async_receive(boost::asio::as_tuple(boost::asio::deferred));
+    if (woken_) {  // not at once: others were woken before
+      co_await boost::asio::post(channel_.get_executor(), boost::asio::deferred);
+    } else {
+      co_await channel_.async_receive(boost::asio::as_tuple(boost::asio::deferred));
+    }
     const auto state = co_await boost::asio::this_coro::cancellation_state;
-    woken_ = false;
-    if (error || state.cancelled() != boost::asio::cancellation_type::none) {
+    const bool woken = std::exchange(woken_, false);
+    if (!woken || state.cancelled() != boost::asio::cancellation_type::none) {
       leave_cancelled();
     }
   }

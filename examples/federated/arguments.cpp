@@ -45,6 +45,12 @@ Endpoint endpoint_from(std::string_view text) {
           number_from<std::uint16_t>(text.substr(colon + 1), "a port", 0, 65535)};
 }
 
+bool plain_node_id(std::string_view id) {
+  constexpr std::string_view plain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !id.empty() && id.size() <= 64 && id.find_first_not_of(plain) == std::string_view::npos;
+}
+
 Arguments::Arguments(std::string program, std::string purpose)
     : program_(std::move(program)), purpose_(std::move(purpose)) {}
 
@@ -136,9 +142,9 @@ std::string Arguments::help() const {
   for (const auto& option : options_) {
     text += fmt::format("  {} {}\n      {}", option.name, option.value, option.meaning);
     if (option.required) {
-      text += " Needed.";
+      text += " (needed)";
     } else if (!option.standard.empty()) {
-      text += fmt::format(" Default: {}.", option.standard);
+      text += fmt::format(" (default: {})", option.standard);
     }
     text += '\n';
   }

@@ -27,6 +27,10 @@ struct Endpoint {
 /// Reads `HOST:PORT` or `[HOST]:PORT`. Throws ArgumentError.
 Endpoint endpoint_from(std::string_view text);
 
+/// Whether an id is made of up to 64 letters, digits and `. _ -`.
+/** Ids come from the network and go to the terminal and into pictures: no others are admitted. */
+bool plain_node_id(std::string_view id);
+
 /// The options of a program, each bound to a variable whose value at that moment is the default.
 class Arguments {
  public:

@@ -298,11 +298,11 @@ int run(const std::vector<std::string>& words) {
   Settings settings;
   Arguments arguments("demo",
                       "a federated training on this machine, one researcher and five hospitals");
-  arguments.add("--data", "FILE", "The rows, which are split among the hospitals.", settings.data);
-  arguments.add("--out", "DIRECTORY", "Where the files of the run go; it is made.", settings.out);
-  arguments.add("--rounds", "N", "How many rounds of training.", settings.rounds, 1, 10000);
-  arguments.add("--seed", "N", "Decides how the rows are split.", settings.seed, 0, UINT64_MAX);
-  arguments.add("--time-limit", "SECONDS", "When to give up.", settings.time_limit, 1, 86400);
+  arguments.add("--data", "FILE", "The rows, which are split among the hospitals", settings.data);
+  arguments.add("--out", "DIRECTORY", "Where the files of the run go; it is made", settings.out);
+  arguments.add("--rounds", "N", "How many rounds of training", settings.rounds, 1, 10000);
+  arguments.add("--seed", "N", "Decides how the rows are split", settings.seed, 0, UINT64_MAX);
+  arguments.add("--time-limit", "SECONDS", "When to give up", settings.time_limit, 1, 86400);
   if (!arguments.parse(words)) {
     fmt::print("{}", arguments.help());
     return 0;

@@ -192,18 +192,18 @@ TEST_CASE("arguments: values in both forms, defaults in the help") {
   std::uint64_t rounds = 30;
   std::chrono::milliseconds deadline{800};
   Arguments arguments("researcher", "trains");
-  arguments.add("--data", "FILE", "The test rows.", data);
+  arguments.add("--data", "FILE", "The test rows", data);
   arguments.required();
-  arguments.add("--listen", "HOST:PORT", "Where.", listen);
-  arguments.add("--rounds", "N", "How many rounds.", rounds, 1, 1000);
-  arguments.add("--round-deadline", "SECONDS", "How long a round lasts.", deadline, 0.01, 60);
+  arguments.add("--listen", "HOST:PORT", "Where", listen);
+  arguments.add("--rounds", "N", "How many rounds", rounds, 1, 1000);
+  arguments.add("--round-deadline", "SECONDS", "How long a round lasts", deadline, 0.01, 60);
 
   CHECK(arguments.help() ==
         "researcher: trains\n\n"
-        "  --data FILE\n      The test rows. Needed.\n"
-        "  --listen HOST:PORT\n      Where. Default: 127.0.0.1:0.\n"
-        "  --rounds N\n      How many rounds. Default: 30.\n"
-        "  --round-deadline SECONDS\n      How long a round lasts. Default: 0.8.\n"
+        "  --data FILE\n      The test rows (needed)\n"
+        "  --listen HOST:PORT\n      Where (default: 127.0.0.1:0)\n"
+        "  --rounds N\n      How many rounds (default: 30)\n"
+        "  --round-deadline SECONDS\n      How long a round lasts (default: 0.8)\n"
         "  --help\n      This text.\n");
   CHECK(!arguments.parse({"--help"}));
   CHECK(arguments.parse(
@@ -240,4 +240,14 @@ TEST_CASE("arguments: values in both forms, defaults in the help") {
   CHECK(complaint({"--listen", "host:70000"}) ==
         "--listen: a port from 0 to 65535 expected, found '70000'");
   CHECK(complaint({"--listen", "host:"}) == "--listen: a port from 0 to 65535 expected, found ''");
+}
+
+TEST_CASE("node ids: only plain characters are admitted") {
+  CHECK(plain_node_id("hospital-2.north_A"));
+  CHECK(plain_node_id(std::string(64, 'x')));
+  CHECK(!plain_node_id(std::string(65, 'x')));
+  CHECK(!plain_node_id(""));
+  CHECK(!plain_node_id("a b"));
+  CHECK(!plain_node_id("a\x1b[31m"));
+  CHECK(!plain_node_id("\xc3\xa4"));
 }

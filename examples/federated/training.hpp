@@ -154,6 +154,17 @@ boost::asio::awaitable<Gathering> ask_all(Store& store, std::string request_id, 
   co_return gathering;
 }
 
+namespace detail {
+
+/// Why a wait for nodes ended without them.
+inline std::string why_not(boost::system::error_code error, std::chrono::milliseconds patience) {
+  return error == fedagent::errc::deadline_passed
+             ? fmt::format("none more within {} s", static_cast<double>(patience.count()) / 1000.0)
+             : error.message();
+}
+
+}  // namespace detail
+
 /// Whom the training tells what happens; both may print.
 struct TrainingEvents {
   std::function<void(const RoundReport&)> on_round;
@@ -189,8 +200,8 @@ boost::asio::awaitable<Result> run_training(Store& store, TrainingPlan plan, Dat
   const auto arrived =
       co_await store.wait_for_nodes(plan.nodes, Store::clock_type::now() + plan.patience);
   if (!arrived) {
-    throw TrainingError(fmt::format("{} of {} hospitals came: {}", store.size(), plan.nodes,
-                                    arrived.error().message()));
+    throw TrainingError(fmt::format("only {} of {} hospitals came: {}", store.size(), plan.nodes,
+                                    detail::why_not(arrived.error(), plan.patience)));
   }
 
   const std::size_t features = test.features;
@@ -223,8 +234,8 @@ boost::asio::awaitable<Result> run_training(Store& store, TrainingPlan plan, Dat
     const auto enough =
         co_await store.wait_for_nodes(plan.quorum, Store::clock_type::now() + plan.patience);
     if (!enough) {
-      throw TrainingError(fmt::format("before round {}: fewer than {} hospitals are left: {}",
-                                      round, plan.quorum, enough.error().message()));
+      throw TrainingError(fmt::format("round {}: fewer than {} hospitals are left: {}", round,
+                                      plan.quorum, detail::why_not(enough.error(), plan.patience)));
     }
     const auto began = Journal::Clock::now();
     journal.round_began(began);

@@ -48,12 +48,4 @@ struct Watcher {
   }
 };
 
-/// Ids come from the network and go to the terminal and into the pictures: only plain characters
-/// are admitted.
-inline bool plain_node_id(std::string_view id) {
-  constexpr std::string_view plain =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-  return !id.empty() && id.size() <= 64 && id.find_first_not_of(plain) == std::string_view::npos;
-}
-
 }  // namespace federated

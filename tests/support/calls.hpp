@@ -26,14 +26,11 @@ enum class Delivery { succeeds, fails, cannot_encode, throws, hangs };
 /// The server side of a task call that does what the test says.
 class Call {
  public:
-  Call(Loop& loop, std::string node_id, fedagent::SessionId session = 1,
-       Delivery first_delivery = Delivery::succeeds)
-      : delivery(first_delivery),
-        node_id_(std::move(node_id)),
-        session_(session),
-        gate_(loop.executor()) {
-    gate_.expires_at(ManualClock::time_point::max());
-  }
+  explicit Call(std::string node_id, fedagent::SessionId session = 1,
+                Delivery first_delivery = Delivery::succeeds)
+      : delivery(first_delivery), node_id_(std::move(node_id)), session_(session) {}
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
 
   std::string_view node_id() const noexcept { return node_id_; }
   fedagent::SessionId session() const noexcept { return session_; }
@@ -50,9 +47,9 @@ class Call {
       case Delivery::throws:
         throw std::runtime_error("no bytes for this message");
       case Delivery::hangs: {
-        delivering = true;
-        co_await gate_.async_wait(boost::asio::as_tuple(boost::asio::deferred));
-        delivering = false;
+        const auto executor = co_await boost::asio::this_coro::executor;
+        Gate gate(*this, executor);
+        co_await gate.timer.async_wait(boost::asio::as_tuple(boost::asio::deferred));
         const auto state = co_await boost::asio::this_coro::cancellation_state;
         if (state.cancelled() != boost::asio::cancellation_type::none) {
           co_return make_error_code(operation_aborted);
@@ -64,18 +61,36 @@ class Call {
   }
 
   /// Lets a delivery that hangs succeed.
-  void release() { gate_.cancel(); }
+  void release() {
+    if (gate_ != nullptr) {
+      gate_->timer.cancel();
+    }
+  }
+  bool delivering() const noexcept { return gate_ != nullptr; }
 
   Delivery delivery;
-  bool delivering = false;
   /// The body of each message that `deliver` was called with.
   std::vector<std::string> received{};
 
  private:
+  // What a delivery that hangs waits for; it lives in the coroutine and goes with it.
+  struct Gate {
+    Gate(Call& of, const Executor& executor)
+        : call(&of), timer(executor, ManualClock::time_point::max()) {
+      call->gate_ = this;
+    }
+    Gate(const Gate&) = delete;
+    Gate& operator=(const Gate&) = delete;
+    ~Gate() { call->gate_ = nullptr; }
+
+    Call* call;
+    boost::asio::basic_waitable_timer<ManualClock, boost::asio::wait_traits<ManualClock>, Executor>
+        timer;
+  };
+
   std::string node_id_;
   fedagent::SessionId session_;
-  boost::asio::basic_waitable_timer<ManualClock, boost::asio::wait_traits<ManualClock>, Executor>
-      gate_;
+  Gate* gate_ = nullptr;
 };
 
 /// What an observer has seen, one line for each event.

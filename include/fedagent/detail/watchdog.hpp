@@ -19,7 +19,8 @@ namespace fedagent::detail {
  * while something is armed, so that an idle store does not keep the loop from running out of work.
  *
  * @par Lifetimes
- * The coroutine holds the shared state, never the watchdog. The destructor ends it without waiting.
+ * The coroutine holds the shared state, never the watchdog. The destructor ends it without waiting,
+ * and may run after the loop is gone.
  * @par Thread safety
  * Unsafe: all calls on the executor.
  */
@@ -34,7 +35,9 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() {
     state_->stopped = true;
-    state_->timer.cancel();
+    if (state_->timer != nullptr) {
+      state_->timer->cancel();
+    }
   }
 
   /// The entry's `on_deadline` will run at `at` or after it, never before and never in this call.
@@ -42,29 +45,45 @@ class Watchdog {
     state_->deadlines.arm(entry, at);
     if (!state_->running) {
       state_->running = true;
-      boost::asio::co_spawn(state_->timer.get_executor(), walk(state_), boost::asio::detached);
-    } else if (at < state_->sleeps_until) {
-      state_->timer.expires_at(state_->sleeps_until =
-                                   at);  // wakes the coroutine, which looks again
+      boost::asio::co_spawn(state_->executor, walk(state_), boost::asio::detached);
+    } else if (at < state_->sleeps_until && state_->timer != nullptr) {
+      // Wakes the coroutine, which looks again.
+      state_->timer->expires_at(state_->sleeps_until = at);
     }
   }
 
  private:
-  struct State {
-    explicit State(const Executor& executor) : timer(executor) {}
+  using Timer = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor>;
 
+  struct State {
+    explicit State(const Executor& the_executor) : executor(the_executor) {}
+
+    Executor executor;
     Deadlines<Clock> deadlines;
-    boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor> timer;
+    /// That of the coroutine, while there is one.
+    Timer* timer = nullptr;
     time_point sleeps_until = time_point::max();
     bool running = false;
     bool stopped = false;
+  };
+
+  // The timer lives in the coroutine: whoever is destroyed after the loop must not touch it.
+  struct Sleep {
+    explicit Sleep(State& of) : state(&of), timer(of.executor) { state->timer = &timer; }
+    Sleep(const Sleep&) = delete;
+    Sleep& operator=(const Sleep&) = delete;
+    ~Sleep() { state->timer = nullptr; }
+
+    State* state;
+    Timer timer;
   };
 
   // A timer that has fired but not yet run can no longer be cancelled, so what the wait ended with
   // tells nothing: after each wait the deadlines are looked at again (B10).
   static boost::asio::awaitable<void, Executor> walk(std::shared_ptr<State> state) {
     // Spawned on the executor it would begin at once, within `arm`, and run what is due already.
-    co_await boost::asio::post(state->timer.get_executor(), boost::asio::deferred);
+    co_await boost::asio::post(state->executor, boost::asio::deferred);
+    Sleep sleep(*state);
     while (!state->stopped) {
       while (!state->stopped && state->deadlines.run_one(Clock::now())) {
       }
@@ -72,8 +91,8 @@ class Watchdog {
       if (state->stopped || !next) {
         break;
       }
-      state->timer.expires_at(state->sleeps_until = *next);
-      co_await state->timer.async_wait(boost::asio::as_tuple(boost::asio::deferred));
+      sleep.timer.expires_at(state->sleeps_until = *next);
+      co_await sleep.timer.async_wait(boost::asio::as_tuple(boost::asio::deferred));
     }
     state->running = false;
     state->sleeps_until = time_point::max();

@@ -57,7 +57,7 @@ struct Server {
   }
   /// The body of the task that one more poll of "n" gets; empty: none.
   std::string poll(fedagent::SessionId session = 1) {
-    Call call(loop, "n", session);
+    Call call("n", session);
     auto served = serve(call);
     loop.drain();
     served.cancel();
@@ -85,7 +85,7 @@ Message reply_to(const std::string& id) { return {.request_id = id, .body = "don
 TEST_CASE("E1: a poll makes the agent and sets it ACTIVE, gets one task, and leaves WAITING") {
   Server server;
   CHECK_FALSE(server.store.get("new"));
-  Call call(server.loop, "new");
+  Call call("new");
   auto served = server.serve(call);
   server.loop.drain();
   const auto agent = server.store.get("new");
@@ -115,7 +115,7 @@ TEST_CASE("E1: a poll of a node that may not have an agent ends with the reason"
   options.admit = [](std::string_view id) { return id != "stranger"; };
   Server server(options);
   const auto error_of = [&](const char* id) {
-    Call call(server.loop, id);
+    Call call(id);
     return server.loop.run(serve_task_call(server.store, call)).error();
   };
   CHECK(error_of("") == errc::bad_node_id);
@@ -132,7 +132,7 @@ TEST_CASE(
   const auto old = server.send("old");
   // The loop was busy: nothing has run when the age is over.
   ManualClock::advance(300s);
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.drain();
   CHECK(old.is(errc::expired));
@@ -147,7 +147,7 @@ TEST_CASE("E3: a task that expires while a woken poll has not yet run is not del
   AgentOptions options;
   options.poll_timeout = 0s;
   Server server(options);
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.drain();
   const auto ending = server.send("r");  // the wake-up is on its way
@@ -179,10 +179,10 @@ TEST_CASE("E4: the age runs from the first send, over all retries and the time i
   Server server;
   const auto ending = server.send("r");
   server.loop.advance(299s);
-  Call call(server.loop, "n", 1, Delivery::hangs);
+  Call call("n", 1, Delivery::hangs);
   auto served = server.serve(call);
   server.loop.advance(2s);
-  REQUIRE(call.delivering);
+  REQUIRE(call.delivering());
   CHECK(ending.times() == 0);  // it is out of the queue: its age does not matter
   served.cancel();
   server.loop.drain();
@@ -206,7 +206,7 @@ TEST_CASE("E6: what the transport cannot encode ends with that outcome and is no
   Server server;
   const auto poison = server.send("poison");
   server.send("next");
-  Call call(server.loop, "n", 1, Delivery::cannot_encode);
+  Call call("n", 1, Delivery::cannot_encode);
   const auto served = server.loop.run(serve_task_call(server.store, call));
   CHECK(served.error() == errc::not_encodable);
   CHECK(poison.is(errc::not_encodable));
@@ -220,7 +220,7 @@ TEST_CASE("E6, H11: a message on which deliver throws is not lost, and ends afte
   server.send("next");
   for (int attempt = 0; attempt < 6; ++attempt) {
     CHECK(poison.times() == 0);
-    Call call(server.loop, "n", 1, Delivery::throws);
+    Call call("n", 1, Delivery::throws);
     auto served = server.serve(call);
     server.loop.drain();
     CHECK(served.threw());
@@ -239,10 +239,10 @@ TEST_CASE(
   for (const auto* id : {"1", "2", "3"}) {
     server.send(id);
   }
-  Call call(server.loop, "n", 1, Delivery::hangs);
+  Call call("n", 1, Delivery::hangs);
   auto served = server.serve(call);
   server.loop.advance(1s);
-  REQUIRE(call.delivering);
+  REQUIRE(call.delivering());
   CHECK(server.agent.counters().leased == 1);
   served.cancel();
   server.loop.drain();
@@ -263,7 +263,7 @@ TEST_CASE(
 TEST_CASE("E7: a delivery that ends with an error is one that failed, whatever the error") {
   Server server;
   server.send("r");
-  Call call(server.loop, "n", 1, Delivery::fails);
+  Call call("n", 1, Delivery::fails);
   CHECK(server.loop.run(serve_task_call(server.store, call)).error() ==
         boost::asio::error::broken_pipe);
   CHECK(server.agent.counters().redelivered == 1);
@@ -275,10 +275,10 @@ TEST_CASE("E8: at most six attempts in all") {
   const auto ending = server.send("r");
   int attempts = 0;
   while (ending.times() == 0 && attempts < 10) {
-    Call call(server.loop, "n", 1, Delivery::hangs);
+    Call call("n", 1, Delivery::hangs);
     auto served = server.serve(call);
     server.loop.drain();
-    attempts += call.delivering ? 1 : 0;
+    attempts += call.delivering() ? 1 : 0;
     served.cancel();
     server.loop.drain();
   }
@@ -293,7 +293,7 @@ TEST_CASE("E8: without retries a task is delivered once") {
   options.max_retries = 0;
   Server server(options);
   const auto ending = server.send("r");
-  Call call(server.loop, "n", 1, Delivery::fails);
+  Call call("n", 1, Delivery::fails);
   CHECK_FALSE(server.loop.run(serve_task_call(server.store, call)));
   CHECK(ending.is(errc::retries_exhausted));
 }
@@ -303,7 +303,7 @@ TEST_CASE("E9, H6: a requeue at a DISCONNECTED agent passes the admission check"
   options.max_queued_messages = 2;
   Server server(options);
   server.send("1");
-  Call call(server.loop, "n", 1, Delivery::hangs);
+  Call call("n", 1, Delivery::hangs);
   auto served = server.serve(call);
   server.loop.drain();
   server.send("2");
@@ -336,7 +336,7 @@ TEST_CASE("E9: what was delivered and is unconfirmed at DISCONNECTED goes back t
 
 TEST_CASE("E10: a poll that is cancelled while it waits leaves WAITING and nothing to requeue") {
   Server server;
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.drain();
   REQUIRE(server.agent.status() == NodeActiveStatus::active);
@@ -357,13 +357,13 @@ TEST_CASE("E11: a poll that is cancelled after k steps has lost nothing, for eve
     Server server;
     const auto ending = server.send("1");
     server.send("2");
-    Call call(server.loop, "n", 1, Delivery::hangs);
+    Call call("n", 1, Delivery::hangs);
     auto served = server.serve(call);
     for (std::size_t step = 0; step < k; ++step) {
       server.loop.io.restart();
       server.loop.io.poll_one();
     }
-    const bool delivering = call.delivering;
+    const bool delivering = call.delivering();
     served.cancel();
     server.loop.drain();
     REQUIRE(served.done());
@@ -383,8 +383,8 @@ TEST_CASE("E11: a poll that is cancelled when its wake-up is on the way passes i
   AgentOptions options;
   options.polls = PollPolicy::oldest_first;
   Server server(options);
-  Call first(server.loop, "n");
-  Call second(server.loop, "n");
+  Call first("n");
+  Call second("n");
   auto served_first = server.serve(first);
   server.loop.drain();
   auto served_second = server.serve(second);
@@ -433,7 +433,7 @@ TEST_CASE("E12: of a session that is not known, every poll confirms") {
 TEST_CASE("E12: the reply confirms a delivery, also one that is still being reported") {
   Server server;
   const auto ending = server.send("r");
-  Call call(server.loop, "n", 1, Delivery::hangs);
+  Call call("n", 1, Delivery::hangs);
   auto served = server.serve(call);
   server.loop.drain();
   CHECK(server.reply("n", reply_to("r")).value() == ReplyDisposition::delivered);
@@ -460,10 +460,10 @@ TEST_CASE("E12: a message without a request id ends when its delivery is confirm
 TEST_CASE("E12: a poll of the same session that comes before deliver returns confirms as well") {
   Server server;
   server.send("r");
-  Call first(server.loop, "n", 1, Delivery::hangs);
+  Call first("n", 1, Delivery::hangs);
   auto served = server.serve(first);
   server.loop.drain();
-  Call next(server.loop, "n", 1);
+  Call next("n", 1);
   auto waiting = server.serve(next);
   server.loop.drain();
   CHECK(server.agent.counters().leased == 1);
@@ -655,7 +655,7 @@ TEST_CASE(
   REQUIRE(server.store.retrieve("m"));
   server.disconnect();
   CHECK(server.store.broadcast(message("r", "to all")) == 1);
-  Call call(server.loop, "m");
+  Call call("m");
   CHECK(server.loop.run(serve_task_call(server.store, call)));
   CHECK(call.received == Bodies{"to all"});
   CHECK(server.reply("m", reply_to("r")).value() == ReplyDisposition::delivered);
@@ -698,7 +698,7 @@ TEST_CASE("E22: wait_for_nodes ends when so many have polled, and at once when t
   server.empty_poll();
   server.empty_poll();
   CHECK_FALSE(waiting.done());  // one node twice is one node
-  Call call(server.loop, "m");
+  Call call("m");
   auto served = server.serve(call);
   server.loop.drain();
   CHECK(waiting.value());
@@ -748,8 +748,8 @@ TEST_CASE("H1: the end of one poll does not disconnect a node that has another o
   options.polls = PollPolicy::oldest_first;
   options.poll_timeout = 0s;
   Server server(options);
-  Call first(server.loop, "n");
-  Call second(server.loop, "n");
+  Call first("n");
+  Call second("n");
   auto served_first = server.serve(first);
   auto served_second = server.serve(second);
   server.loop.drain();
@@ -763,12 +763,12 @@ TEST_CASE("H1: the end of one poll does not disconnect a node that has another o
 
 TEST_CASE("H1: a node that comes back while its old poll hangs stays ACTIVE and is served") {
   Server server;
-  Call old(server.loop, "n", 1, Delivery::hangs);
+  Call old("n", 1, Delivery::hangs);
   auto served_old = server.serve(old);
   server.send("1");
   server.loop.drain();
-  REQUIRE(old.delivering);
-  Call now(server.loop, "n", 2);
+  REQUIRE(old.delivering());
+  Call now("n", 2);
   auto served_now = server.serve(now);
   server.loop.drain();
   CHECK(now.received == Bodies{"1"});  // taken over from the session that is gone
@@ -781,10 +781,10 @@ TEST_CASE("H1: a node that comes back while its old poll hangs stays ACTIVE and 
 
 TEST_CASE("H4: the newest poll wins: the task does not go to a frozen one") {
   Server server;
-  Call frozen(server.loop, "n", 1, Delivery::hangs);
+  Call frozen("n", 1, Delivery::hangs);
   auto served_frozen = server.serve(frozen);
   server.loop.drain();
-  Call live(server.loop, "n", 2);
+  Call live("n", 2);
   auto served_live = server.serve(live);
   server.loop.drain();
   CHECK(served_frozen.value().error() == errc::superseded);
@@ -797,10 +797,10 @@ TEST_CASE("H4: the newest poll wins: the task does not go to a frozen one") {
 
 TEST_CASE("H4: a poll that is superseded when its wake-up is on the way passes the task on") {
   Server server;
-  Call frozen(server.loop, "n", 1);
+  Call frozen("n", 1);
   auto served_frozen = server.serve(frozen);
   server.loop.drain();
-  Call live(server.loop, "n", 2);
+  Call live("n", 2);
   auto served_live = server.serve(live);  // will run before the wake-up that follows
   server.send("r");
   server.loop.drain();
@@ -814,7 +814,7 @@ TEST_CASE("polls, newest_wins: of many polls the last one is open, and each othe
   std::vector<std::unique_ptr<Call>> calls;
   std::vector<Spawned<result<void>>> served;
   for (int i = 0; i < 5; ++i) {
-    calls.push_back(std::make_unique<Call>(server.loop, "n"));
+    calls.push_back(std::make_unique<Call>("n"));
     served.push_back(server.serve(*calls.back()));
   }
   server.loop.drain();
@@ -829,8 +829,8 @@ TEST_CASE("polls, oldest_first: first come, first served; none is superseded") {
   AgentOptions options;
   options.polls = PollPolicy::oldest_first;
   Server server(options);
-  Call first(server.loop, "n");
-  Call second(server.loop, "n", 2);
+  Call first("n");
+  Call second("n", 2);
   auto served_first = server.serve(first);
   auto served_second = server.serve(second);
   server.loop.drain();
@@ -848,12 +848,12 @@ TEST_CASE("polls, reject: a second poll is refused at once and does not touch th
   AgentOptions options;
   options.polls = PollPolicy::reject;
   Server server(options);
-  Call first(server.loop, "n", 1, Delivery::hangs);
+  Call first("n", 1, Delivery::hangs);
   auto served_first = server.serve(first);
   server.send("1");
   server.loop.drain();
-  REQUIRE(first.delivering);
-  Call second(server.loop, "n", 2);
+  REQUIRE(first.delivering());
+  Call second("n", 2);
   CHECK(server.loop.run(serve_task_call(server.store, second)).error() == errc::poll_refused);
   CHECK(server.agent.open_polls() == 1);
   CHECK(server.agent.counters().redelivered == 0);
@@ -868,7 +868,7 @@ TEST_CASE("polls: one ends at its time, not before; the node may come again") {
   options.poll_timeout = 20s;
   options.poll_jitter = 0.0;
   Server server(options);
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.advance(20s - 1ns);
   CHECK_FALSE(served.done());
@@ -884,7 +884,7 @@ TEST_CASE("polls: a task that comes at the very end of a poll is delivered or ke
   options.poll_jitter = 0.0;
   for (const bool task_first : {true, false}) {
     Server server(options);
-    Call call(server.loop, "n");
+    Call call("n");
     auto served = server.serve(call);
     server.loop.drain();
     if (task_first) {
@@ -910,7 +910,7 @@ TEST_CASE("polls: with jitter they end between the part and the whole of their t
   std::vector<std::unique_ptr<Call>> calls;
   std::vector<Spawned<result<void>>> served;
   for (int i = 0; i < 200; ++i) {
-    calls.push_back(std::make_unique<Call>(server.loop, "n"));
+    calls.push_back(std::make_unique<Call>("n"));
     served.push_back(server.serve(*calls.back()));
   }
   const auto open = [&] {
@@ -941,7 +941,7 @@ TEST_CASE("H30: a node that comes again in time after each poll is never DISCONN
   auto waiting = server.loop.spawn(server.agent.wait_for(NodeActiveStatus::disconnected));
   const auto until = Loop::now() + 1h;
   while (Loop::now() < until) {
-    Call call(server.loop, "n");
+    Call call("n");
     auto served = server.serve(call);
     server.loop.drain();
     while (!served.done()) {
@@ -957,7 +957,7 @@ TEST_CASE("H30: a poll that waits longer than every other time keeps its node AC
   AgentOptions options;
   options.poll_timeout = 0s;
   Server server(options);
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.advance(24h);
   CHECK(server.agent.status() == NodeActiveStatus::active);
@@ -970,7 +970,7 @@ TEST_CASE("H30: a poll that waits longer than every other time keeps its node AC
 
 TEST_CASE("serve_task_call ends when the agent is removed or the store stops or is gone") {
   Server server;
-  Call call(server.loop, "n");
+  Call call("n");
   auto served = server.serve(call);
   server.loop.drain();
   CHECK(server.store.erase("n"));
@@ -989,15 +989,15 @@ TEST_CASE("serve_task_call ends when the agent is removed or the store stops or 
 TEST_CASE("serve_task_call and serve_reply may outlive the store") {
   Loop loop;
   auto store = std::make_optional<Store>(loop.executor());
-  Call waiting(loop, "n");
-  Call delivering(loop, "m", 1, Delivery::hangs);
+  Call waiting("n");
+  Call delivering("m", 1, Delivery::hangs);
   auto served = loop.spawn(serve_task_call(*store, waiting));
   auto served_too = loop.spawn(serve_task_call(*store, delivering));
   loop.drain();
   Ending ending;
   REQUIRE(store->try_send("m", message("r"), ending.handler()));
   loop.drain();
-  REQUIRE(delivering.delivering);
+  REQUIRE(delivering.delivering());
   store.reset();
   CHECK(ending.is(errc::stopped));
   loop.drain();
@@ -1054,7 +1054,7 @@ TEST_CASE("a handler may erase its agent or stop the store, in every way that a 
           server.loop.advance(20s);
           break;
         case 3: {
-          Call call(server.loop, "n", 1, Delivery::cannot_encode);
+          Call call("n", 1, Delivery::cannot_encode);
           CHECK(server.loop.run(serve_task_call(server.store, call)).error() ==
                 errc::not_encodable);
           break;
@@ -1065,6 +1065,32 @@ TEST_CASE("a handler may erase its agent or stop the store, in every way that a 
       CHECK(outcomes == 2);
       CHECK(server.store.size() == 0);
     }
+  }
+}
+
+TEST_CASE("a handler may let the last handle of its agent go, and then throw") {
+  for (const bool encodable : {true, false}) {
+    Loop loop;
+    auto agent = std::make_optional<Agent>("n", loop.executor());
+    int outcomes = 0;
+    REQUIRE(agent->try_send(message("r"),
+                            [&](const fedagent::Outcome<Message>&) {
+                              ++outcomes;
+                              agent.reset();
+                              throw std::runtime_error("a user's mistake");
+                            },
+                            {.deadline = Loop::now() + 5s}));
+    {
+      auto task = loop.run(agent->get_task());
+      REQUIRE(task);
+      if (!encodable) {
+        task->not_encodable();
+      } else {
+        loop.advance(5s);
+      }
+    }
+    CHECK(outcomes == 1);
+    CHECK_FALSE(agent);
   }
 }
 

@@ -357,6 +357,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   }
 
   void end_unconfirmed(Record& record, errc reason) noexcept override {
+    const auto self = this->weak_from_this().lock();  // the handler may let the last handle go
     end(record, make_error_code(reason), ReplyDisposition::late);
   }
 

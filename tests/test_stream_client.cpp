@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
+#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <functional>
@@ -741,6 +742,71 @@ TEST_CASE("stream client: whichever operation of the server's stream fails, noth
     passed = node.lost.empty();
   }
   CHECK(fails_at > 30);
+}
+
+TEST_CASE("stream client: a ping passes between the chunks of a reply") {
+  test::Loop loop;
+  Node node(loop, options_of("n1"));
+  node.work->reply_size = 8U << 20U;
+  std::optional<Wire> wire;
+  node.start(wire);
+  wire->expect(FrameType::hello);
+  wire->send(welcome()).expect(FrameType::poll);
+  wire->send(whole(FrameType::task, task("r1")));
+  loop.advance(4s);  // nothing reads: the reply has stopped on its way
+  std::size_t before = 0;
+  std::size_t after = 0;
+  bool pinged = false;
+  for (auto got = wire->next(); got; got = wire->next()) {
+    pinged = pinged || got->type == FrameType::ping;
+    (pinged ? after : before) += got->type == FrameType::reply ? 1U : 0U;
+  }
+  CHECK(pinged);
+  CHECK(before < 8);
+  CHECK(after > 20);
+}
+
+TEST_CASE("stream client: E5 a message is in memory once, at either end") {
+  Served served;
+  Node node(served.loop, options_of("n1"));
+  node.work->reply_size = 20U << 20U;
+  node.start(served);
+  auto asked =
+      served.loop.spawn(served.store.get("n1")->request(task("r1", std::string(20U << 20U, 'm'))));
+  std::uint64_t most = 0;
+  while (!asked.done()) {
+    served.loop.io.restart();
+    REQUIRE(served.loop.io.poll_one() > 0);
+    most = std::max(most, served.server.counters().incoming_bytes);
+  }
+  CHECK(most == 20U << 20U);
+  CHECK(served.server.counters().incoming_bytes == 0);
+  CHECK((*asked.value())->body.capacity() == 20U << 20U);  // nothing was rounded up
+  CHECK(node.work->tasks.at(0).body.size() == 20U << 20U);
+}
+
+TEST_CASE("stream client: everything may be destroyed after any number of handlers") {
+  std::size_t last = 1;
+  for (std::size_t stop_after = 0; stop_after <= last; ++stop_after) {
+    Served served;
+    Node node(served.loop, options_of("n1"));
+    node.work->reply_size = 600'000;
+    node.network->accept = [&](Socket socket) { served.serve(std::move(socket)); };
+    auto agent = *served.store.retrieve("n1");
+    auto asked = served.loop.spawn(agent.request(task("r1", std::string(600'000, 'm'))));
+    node.running = served.loop.spawn(node.client->run(Handler{node.work}));
+    std::size_t ran = 0;
+    while (ran < stop_after && !asked.done()) {
+      served.loop.io.restart();
+      ran += served.loop.io.poll_one();
+    }
+    CHECK(served.store.counters().balanced());
+    last = asked.done() ? 0 : stop_after + 1;
+    if (asked.done()) {
+      CHECK(asked.value());
+      CHECK(stop_after > 50);
+    }
+  }
 }
 
 TEST_CASE("stream client: the ready-made connectors, over TCP and a Unix socket") {

@@ -1,4 +1,6 @@
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <boost/asio/ip/tcp.hpp>
 #include <string>
 #include <vector>
@@ -586,6 +588,32 @@ TEST_CASE("stream server: E22 E23 listen returns when it listens, or says why it
   loop.advance(1s);
   CHECK(server.counters().open == 0);
   CHECK(server.listen(any_port).error() == errc::stopped);
+}
+
+TEST_CASE("stream server: accepting goes on after too many open files") {
+  test::Loop loop;
+  Store store(loop.executor());
+  Server server(store);
+  using Tcp = boost::asio::ip::tcp;
+  const auto bound = server.listen(Tcp::endpoint(boost::asio::ip::make_address("127.0.0.1"), 0));
+  REQUIRE(bound);
+  boost::asio::basic_stream_socket<Tcp, test::Executor> client(loop.executor());
+  client.open(Tcp::v4());
+  loop.drain();
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const int first_free = ::dup(0);
+  ::close(first_free);
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(first_free);
+  ::setrlimit(RLIMIT_NOFILE, &none);
+  client.connect(*bound);
+  loop.drain();
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(server.counters().accept_errors == 1);
+  CHECK(server.counters().open == 0);
+  loop.advance(100ms);
+  CHECK(server.counters().open == 1);
 }
 
 TEST_CASE("stream server: options out of range are named") {

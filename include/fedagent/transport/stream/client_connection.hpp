@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "fedagent/transport/stream/chunks.hpp"
 #include "fedagent/transport/stream/client_state.hpp"
 #include "fedagent/transport/stream/connection.hpp"
 
@@ -29,6 +30,8 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
   ClientConnection(Stream stream, std::shared_ptr<State> state)
       : Base(std::move(stream), state), state_(std::move(state)) {}
   ~ClientConnection() override { leave(); }
+
+  void message_ends() noexcept override { state_->outbox.ends(); }
 
   /// The whole life of a connection. @return Why it ended.
   static awaitable<error_code> serve(std::shared_ptr<ClientConnection> c) {
@@ -179,7 +182,7 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
       co_return errc::unexpected_frame;
     }
     const bool first = !c.joiner();
-    auto reading = Base::read_chunk(c, header);
+    auto reading = read_chunk(c, header);
     const error_code error = co_await std::move(reading);
     if (error) {
       co_return error;
@@ -253,7 +256,7 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
       }
       const auto entry = state.outbox.begin_next();
       state.changed.wake_all();
-      auto writing = Base::write_message(*c, entry.type, *entry.message);
+      auto writing = write_message(*c, entry.type, *entry.message);
       const error_code error = co_await std::move(writing);
       // What the server does not take at all would come back for ever.
       if (error && !c->fault()) {
@@ -267,7 +270,6 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
     this->close();
   }
   void failing() noexcept override { state_->changed.wake_all(); }
-  void message_ends() noexcept override { state_->outbox.ends(); }
   void leave() noexcept {
     if (state_->peer == this) {
       state_->peer = nullptr;

@@ -68,6 +68,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   template <class T>
   using awaitable = boost::asio::awaitable<T, Executor>;
 
+  template <std::size_t N>
+  using Spaces = std::array<boost::asio::mutable_buffer, N>;
+  template <std::size_t N>
+  using Parts = std::array<boost::asio::const_buffer, N>;
+
   Connection(Stream stream, std::shared_ptr<Context<Executor, Clock>> context)
       : context_(std::move(context)), stream_(std::move(stream)) {}
   Connection(const Connection&) = delete;
@@ -80,6 +85,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   error_code fault() const noexcept { return fault_; }
   void peer_limits(const Limits& limits) noexcept { peer_ = limits; }
   const Limits& peer_limits() const noexcept { return peer_; }
+  const ConnectionOptions& options() const noexcept { return context_->connection_options; }
+  Budget& incoming() noexcept { return context_->incoming; }
 
   /// Ends the connection. Only the first call counts.
   /** @param tell Whether to write an error frame that names the fault, if that is possible. */
@@ -149,48 +156,25 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     co_return error_code();
   }
 
+  /// Fills the buffers with what comes next of the frame.
+  template <std::size_t N>
+  static awaitable<error_code> read(Connection& c, Spaces<N> buffers) {
+    c.expect(Expecting::rest, c.options().frame_timeout);
+    const auto [error, size] = co_await boost::asio::async_read(
+        c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
+    c.read_ended(error);
+    if (c.fault_) {
+      co_return c.fault_;
+    }
+    co_return error == boost::asio::error::eof ? make_error_code(errc::truncated) : error;
+  }
+
   /// Reads the payload of a small frame.
   static awaitable<error_code> read_payload(Connection& c, const FrameHeader& header,
                                             std::string& payload) {
     payload.resize(header.length);
     auto reading = read(c, Spaces<1>{boost::asio::buffer(payload)});
     const error_code error = co_await std::move(reading);
-    co_return error;
-  }
-
-  /// Reads a chunk straight into the message that it belongs to; see `joiner`.
-  static awaitable<error_code> read_chunk(Connection& c, const FrameHeader& header) {
-    const bool first = !c.joiner_;
-    if (first) {
-      c.joiner_ = std::make_unique<Joiner>(c.context_->incoming);
-    }
-    std::array<unsigned char, ChunkHead::encoded_size> bytes{};
-    const std::size_t head_size = first && header.length >= ChunkHead::encoded_size
-                                      ? ChunkHead::encoded_size
-                                      : ChunkHead::index_size;
-    auto reading_head = read(c, Spaces<1>{boost::asio::buffer(bytes, head_size)});
-    error_code error = co_await std::move(reading_head);
-    if (error) {
-      co_return error;
-    }
-    const auto head = decode_chunk_head(bytes);
-    error = first ? c.joiner_->first(header, head, c.options().limits.max_message)
-                  : c.joiner_->next(header, head.index);
-    if (error) {
-      co_return error;
-    }
-    auto& message = c.joiner_->message();
-    const auto space = c.joiner_->space();
-    const auto body = boost::asio::buffer(space.data(), space.size());
-    if (first) {
-      auto reading = read(c, Spaces<4>{boost::asio::buffer(message.request_id),
-                                       boost::asio::buffer(message.destination),
-                                       boost::asio::buffer(message.source), body});
-      error = co_await std::move(reading);
-    } else {
-      auto reading = read(c, Spaces<1>{body});
-      error = co_await std::move(reading);
-    }
     co_return error;
   }
 
@@ -215,93 +199,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
 
   // ---- writing: in turn
 
-  /// Writes a small frame.
-  static awaitable<error_code> write_frame(Connection& c, FrameType type, std::string payload) {
-    const FrameHeader header{static_cast<std::uint32_t>(payload.size()), type, false};
-    auto writing = write(c, EncodedHead(header), Parts<1>{boost::asio::buffer(payload)});
-    const error_code error = co_await std::move(writing);
-    co_return error;
-  }
-
-  /// Writes a message in chunks; other frames may pass between two of them.
-  /** The body is not copied; the message must stay as it is until this ends. */
-  static awaitable<error_code> write_message(Connection& c, FrameType type,
-                                             const Message& message) {
-    const std::uint64_t total = message.body.size();
-    const std::uint64_t chunk_size = std::min(c.options().chunk_size, c.peer_.max_frame);
-    if (total > c.peer_.max_message) {
-      co_return errc::message_too_large;
-    }
-    if (std::max({message.request_id.size(), message.destination.size(), message.source.size()}) >
-        max_id_length) {
-      co_return errc::id_too_long;
-    }
-    ChunkHead head{.index = 0,
-                   .total = total,
-                   .request_id = static_cast<std::uint16_t>(message.request_id.size()),
-                   .destination = static_cast<std::uint16_t>(message.destination.size()),
-                   .source = static_cast<std::uint16_t>(message.source.size())};
-    std::uint64_t before_body = ChunkHead::encoded_size + head.ids();
-    std::uint64_t written = 0;
-    while (true) {
-      const std::uint64_t size = std::min(chunk_size - before_body, total - written);
-      const bool last = written + size == total;
-      const EncodedHead encoded(
-          FrameHeader{static_cast<std::uint32_t>(before_body + size), type, last}, head);
-      const auto body = boost::asio::buffer(message.body.data() + written, size);
-      if (last && !c.fault_) {
-        c.message_ends();
-      }
-      error_code error;
-      if (head.index == 0) {
-        auto writing = write(c, encoded,
-                             Parts<4>{boost::asio::buffer(message.request_id),
-                                      boost::asio::buffer(message.destination),
-                                      boost::asio::buffer(message.source), body});
-        error = co_await std::move(writing);
-      } else {
-        auto writing = write(c, encoded, Parts<1>{body});
-        error = co_await std::move(writing);
-      }
-      if (error || last) {
-        co_return error;
-      }
-      written += size;
-      before_body = ChunkHead::index_size;
-      ++head.index;
-    }
-  }
-
- protected:
-  /// The connection fails: whoever waits for something of it must leave.
-  virtual void failing() noexcept = 0;
-  /// The last chunk of a message is about to be written: an answer to it may come from now on.
-  virtual void message_ends() noexcept = 0;
-
- private:
-  template <std::size_t N>
-  using Spaces = std::array<boost::asio::mutable_buffer, N>;
-  template <std::size_t N>
-  using Parts = std::array<boost::asio::const_buffer, N>;
-
-  enum class Expecting : std::uint8_t { nothing, hello, frame, rest };
-
-  static time_point after(Duration duration) noexcept {
-    return Clock::now() + std::chrono::duration_cast<typename Clock::duration>(duration);
-  }
-
-  template <std::size_t N>
-  static awaitable<error_code> read(Connection& c, Spaces<N> buffers) {
-    c.expect(Expecting::rest, c.options().frame_timeout);
-    const auto [error, size] = co_await boost::asio::async_read(
-        c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
-    c.read_ended(error);
-    if (c.fault_) {
-      co_return c.fault_;
-    }
-    co_return error == boost::asio::error::eof ? make_error_code(errc::truncated) : error;
-  }
-
+  /// Writes one frame: its head, then the buffers, of which none is copied.
   template <std::size_t N>
   static awaitable<error_code> write(Connection& c, EncodedHead head, Parts<N> rest) {
     if (c.fault_) {
@@ -321,6 +219,28 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     auto writing = write_now(c, head, rest);
     const error_code error = co_await std::move(writing);
     co_return error;
+  }
+
+  /// Writes a small frame.
+  static awaitable<error_code> write_frame(Connection& c, FrameType type, std::string payload) {
+    const FrameHeader header{static_cast<std::uint32_t>(payload.size()), type, false};
+    auto writing = write(c, EncodedHead(header), Parts<1>{boost::asio::buffer(payload)});
+    const error_code error = co_await std::move(writing);
+    co_return error;
+  }
+
+  /// The last chunk of a message is about to be written: an answer to it may come from now on.
+  virtual void message_ends() noexcept = 0;
+
+ protected:
+  /// The connection fails: whoever waits for something of it must leave.
+  virtual void failing() noexcept = 0;
+
+ private:
+  enum class Expecting : std::uint8_t { nothing, hello, frame, rest };
+
+  static time_point after(Duration duration) noexcept {
+    return Clock::now() + std::chrono::duration_cast<typename Clock::duration>(duration);
   }
 
   // With the turn.
@@ -405,8 +325,6 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       watch(next);
     }
   }
-
-  const ConnectionOptions& options() const noexcept { return context_->connection_options; }
 
   // Destroyed last: the joiner gives its bytes back.
   std::shared_ptr<Context<Executor, Clock>> context_;

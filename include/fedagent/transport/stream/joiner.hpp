@@ -131,8 +131,8 @@ class Joiner {
     return {};
   }
 
-  // The whole, or a quarter of it, or a quarter of that, and so on. With steps that end at the whole
-  // the last one copies a quarter, and the string does not round it up.
+  // The whole, or a quarter of it, or a quarter of that, and so on. With steps that end at the
+  // whole the last one copies a quarter, and the string does not round it up.
   std::uint64_t room_for(std::uint64_t bytes) const noexcept {
     std::uint64_t room = total_;
     while (room / 4 >= std::max(bytes, least_room)) {

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "fedagent/service.hpp"
+#include "fedagent/transport/stream/chunks.hpp"
 #include "fedagent/transport/stream/connection.hpp"
 #include "fedagent/transport/stream/server_state.hpp"
 
@@ -43,6 +44,7 @@ class ServerConnection final
   ~ServerConnection() override { state_->remove(*this); }
 
   void end(error_code why) noexcept override { this->fail(why); }
+  void message_ends() noexcept override { answered_ = true; }
 
   /// The whole life of a connection.
   static awaitable<void> serve(std::shared_ptr<ServerConnection> c) {
@@ -176,7 +178,7 @@ class ServerConnection final
 
   static awaitable<error_code> take_chunk(ServerConnection& c, const FrameHeader& header) {
     const bool first = !c.joiner();
-    auto reading = Base::read_chunk(c, header);
+    auto reading = read_chunk(c, header);
     error_code error = co_await std::move(reading);
     if (!error && first) {
       error = c.check_ids(header.type);
@@ -257,14 +259,14 @@ class ServerConnection final
     c->parked_ = false;
     error_code error;
     if constexpr (std::is_same_v<typename Store::message_type, Message>) {
-      auto writing = Base::write_message(*c, FrameType::task, *message);
+      auto writing = write_message(*c, FrameType::task, *message);
       error = co_await std::move(writing);
     } else {
       const result<Message> encoded = Transport::encode(*message);
       if (!encoded) {
         co_return fedagent::make_error_code(fedagent::errc::not_encodable);
       }
-      auto writing = Base::write_message(*c, FrameType::task, *encoded);
+      auto writing = write_message(*c, FrameType::task, *encoded);
       error = co_await std::move(writing);
     }
     if (error == errc::message_too_large || error == errc::id_too_long) {
@@ -326,7 +328,6 @@ class ServerConnection final
       poll_cancelled_.emit(boost::asio::cancellation_type::terminal);
     }
   }
-  void message_ends() noexcept override { answered_ = true; }
 
   std::shared_ptr<State> state_;
   [[no_unique_address]] Layer layer_;

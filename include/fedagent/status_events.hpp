@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/awaitable.hpp>
 #include <boost/circular_buffer.hpp>
 #include <boost/intrusive/list.hpp>
@@ -33,11 +34,10 @@ template <class Clock, class Executor>
 struct StatusSubscription
     : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   StatusSubscription(const Executor& the_executor, std::size_t capacity)
-      : executor(the_executor), events({capacity, 0}) {}
+      : executor(the_executor), events({std::max<std::size_t>(capacity, 1), 0}) {}
 
   Executor executor;
   boost::circular_buffer_space_optimized<StatusEvent<Clock>> events;
-  std::uint64_t missed = 0;
   WaitList<Clock, Executor> readers;
   bool closed = false;
 };
@@ -55,12 +55,14 @@ class StatusFeed {
   void publish(std::string_view node, NodeActiveStatus from, NodeActiveStatus to,
                typename Clock::time_point at) {
     for (auto& subscription : subscriptions_) {
-      if (subscription.events.full()) {
-        subscription.missed += 1 + subscription.events.front().missed;
-        subscription.events.pop_front();
+      auto& events = subscription.events;
+      std::uint64_t missed = 0;
+      if (events.full()) {
+        missed = 1 + events.front().missed;
+        events.pop_front();
       }
-      subscription.events.push_back(
-          {std::string(node), from, to, at, std::exchange(subscription.missed, 0)});
+      events.push_back({std::string(node), from, to, at});
+      events.front().missed += missed;
       subscription.readers.wake_first(1);
     }
   }

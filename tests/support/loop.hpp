@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -56,7 +57,8 @@ class Spawned {
     REQUIRE(state_->value.has_value());
     return *state_->value;
   }
-  /// Cancels the coroutine through its slot.
+  /// Cancels the coroutine through its slot: in a handler of the loop at once, else at its next
+  /// turn.
   void cancel(
       boost::asio::cancellation_type type = boost::asio::cancellation_type::terminal) const {
     state_->signal.emit(type);
@@ -94,6 +96,13 @@ class Loop {
   void advance(ManualClock::duration by) {
     drain();
     ManualClock::advance(by);
+    drain();
+  }
+  /// Runs a function as a handler of the loop, then all that it makes ready. What it does to
+  /// several coroutines, waking one and cancelling it, say, comes before any of them runs.
+  template <class F>
+  void in_one_turn(F function) {
+    boost::asio::post(io, std::move(function));
     drain();
   }
   static ManualClock::time_point now() { return ManualClock::now(); }

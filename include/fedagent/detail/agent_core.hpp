@@ -230,7 +230,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   /// A poll without a handle: the seed's `set_active`.
   void poll_opened(SessionId session) {
     const auto self = this->shared_from_this();
-    last_seen.poll = clock_type::now();
+    last_seen.poll = last_seen.any = clock_type::now();
     last_session_ = session;
     ++polls_opened_;
     settle_leases(session);
@@ -302,6 +302,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
       end(*record, ended_, ReplyDisposition::late);
     }
     changed.dismiss(ended_);
+    context->watchdog.look();
   }
   /// Why the agent has ended; no error while it has not.
   error_code ended() const noexcept { return ended_; }

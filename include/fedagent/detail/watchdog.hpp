@@ -16,7 +16,8 @@ namespace fedagent::detail {
 /// One cancellable coroutine and one timer that run any number of deadlines.
 /**
  * A store has one for all its agents, an agent that stands alone has its own. The coroutine lives
- * while something is armed, so that an idle store does not keep the loop from running out of work.
+ * while something is armed, and until the last time it was to look at: an idle store keeps the loop
+ * from running out of work for a while, a stopped one does not.
  *
  * @par Lifetimes
  * The coroutine holds the shared state, never the watchdog. The destructor ends it without waiting,
@@ -35,6 +36,11 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() {
     state_->stopped = true;
+    look();
+  }
+
+  /// Lets the coroutine look, and end when nothing is armed any more: disarming alone does not wake it.
+  void look() noexcept {
     if (state_->timer != nullptr) {
       state_->timer->cancel();
     }

@@ -32,6 +32,8 @@ struct Network {
   std::function<void(Socket)> accept{};
   std::shared_ptr<FaultPlan> plan = std::make_shared<FaultPlan>();
   bool hangs = false;
+  /// It does not let itself be cancelled either, as looking up a name does not.
+  bool deaf = false;
 };
 
 class PairConnector {
@@ -44,10 +46,14 @@ class PairConnector {
 
  private:
   static test::awaitable<boost::system::result<Faulty>> connect(std::shared_ptr<Network> network) {
+    if (network->deaf) {
+      co_await boost::asio::this_coro::reset_cancellation_state(
+          boost::asio::disable_cancellation());
+    }
     if (network->hangs) {
       boost::asio::basic_waitable_timer<test::ManualClock,
                                         boost::asio::wait_traits<test::ManualClock>, test::Executor>
-          never(network->executor, test::ManualClock::time_point::max());
+          never(network->executor, test::ManualClock::now() + 25s);
       co_await never.async_wait(boost::asio::deferred);
     }
     if (!network->accept) {
@@ -437,12 +443,16 @@ TEST_CASE("stream client: connecting has a time limit") {
   test::Loop loop;
   Node node(loop, options_of("n1"));
   node.network->hangs = true;
+  SUBCASE("of a connector that can be cancelled") {}
+  SUBCASE("of one that cannot") { node.network->deaf = true; }
   node.run();
   loop.advance(10s);
   REQUIRE(node.lost.size() == 1);
   CHECK(node.lost[0] == fs::errc::connect_timeout);
   loop.advance(100ms);
   CHECK(node.client->counters().attempts == 2);
+  loop.advance(16s);  // the first one has ended by itself; the second one is given up
+  CHECK(node.lost.size() == 2);
   node.client->stop();
   loop.drain();
   CHECK(node.running.value() == errc::stopped);
@@ -806,6 +816,30 @@ TEST_CASE("stream client: everything may be destroyed after any number of handle
       CHECK(asked.value());
       CHECK(stop_after > 50);
     }
+  }
+}
+
+TEST_CASE("stream client: client and server may be destroyed after their loop, whatever they do") {
+  for (std::size_t handlers = 0; handlers < 100; ++handlers) {
+    auto loop = std::make_unique<test::Loop>();
+    Store store(loop->executor());
+    Server server(store);
+    REQUIRE(server.listen(boost::asio::ip::tcp::endpoint(boost::asio::ip::tcp::v4(), 0)));
+    const auto network = std::make_shared<Network>(loop->executor());
+    network->accept = [&](Socket socket) {
+      boost::asio::co_spawn(loop->io, server.serve(std::move(socket)), boost::asio::detached);
+    };
+    network->hangs = handlers % 10 == 0;
+    const auto work = std::make_shared<Work>();
+    Client client(PairConnector(network), options_of("n1"));
+    boost::asio::co_spawn(loop->io, client.run(Handler{work}), boost::asio::detached);
+    auto agent = *store.retrieve("n1");
+    REQUIRE(agent.try_send(task("r1", std::string(600'000, 'm'))));
+    for (std::size_t i = 0; i < handlers; ++i) {
+      loop->io.restart();
+      loop->io.poll_one();
+    }
+    loop.reset();
   }
 }
 

@@ -32,7 +32,7 @@ namespace fedagent::stream {
  * @tparam Clock A steady clock.
  *
  * @par Lifetimes
- * The destructor stops and waits for nothing.
+ * The destructor stops and waits for nothing, and may run after the loop is gone.
  * @par Thread safety
  * Unsafe: on the connector's executor. A handler that computes for long must do so elsewhere, or
  * else the client cannot ping.
@@ -185,6 +185,7 @@ class Client {
   // An attempt that takes too long is cancelled and left alone: looking up a name cannot be
   // stopped.
   struct Attempt {
+    boost::asio::cancellation_signal cancelled;
     std::optional<result<Stream>> stream;
   };
 
@@ -192,11 +193,13 @@ class Client {
     auto& state = *shared.state;
     ++state.counters.attempts;
     const auto outcome = std::make_shared<Attempt>();
+    state.attempt_cancelled =
+        std::shared_ptr<boost::asio::cancellation_signal>(outcome, &outcome->cancelled);
     boost::asio::co_spawn(
         state.executor, connect(shared.connector, outcome),
         boost::asio::bind_cancellation_slot(
-            state.attempt_cancelled.slot(),
-            [alive = shared.state](std::exception_ptr) { alive->changed.wake_all(); }));
+            outcome->cancelled.slot(),
+            [outcome, alive = shared.state](std::exception_ptr) { alive->changed.wake_all(); }));
     const auto until = Clock::now() + std::chrono::duration_cast<typename Clock::duration>(
                                           state.options.connect_timeout);
     while (!state.ended && !outcome->stream && Clock::now() < until) {
@@ -207,7 +210,7 @@ class Client {
       co_return state.ended;
     }
     if (!outcome->stream) {
-      state.attempt_cancelled.emit(boost::asio::cancellation_type::terminal);
+      state.cancel_attempt();
       co_return make_error_code(errc::connect_timeout);
     }
     co_return *std::move(outcome->stream);
@@ -230,6 +233,7 @@ class Client {
 
   template <class Handler>
   static awaitable<void> work(std::shared_ptr<State> state, Handler handler) {
+    const detail::Here here(state->at_work);
     while (!state->ended) {
       if (!state->backlog) {
         auto waiting = State::change(*state);

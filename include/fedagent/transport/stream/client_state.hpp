@@ -52,6 +52,18 @@ class ClientPeer {
   ~ClientPeer() = default;
 };
 
+/// True as long as a coroutine has one of these.
+class Here {
+ public:
+  explicit Here(bool& flag) noexcept : flag_(&flag) { flag = true; }
+  Here(const Here&) = delete;
+  Here& operator=(const Here&) = delete;
+  ~Here() { *flag_ = false; }
+
+ private:
+  bool* flag_;
+};
+
 /// What the coroutines of a client share: the task that waits, the one that is worked on, and what
 /// is to be told to the server.
 template <class Executor, class Clock>
@@ -96,9 +108,16 @@ class ClientState final : public Context<Executor, Clock> {
     if (peer != nullptr) {
       peer->end(why);
     }
-    attempt_cancelled.emit(boost::asio::cancellation_type::terminal);
-    work_cancelled.emit(boost::asio::cancellation_type::terminal);
+    cancel_attempt();
+    if (at_work) {
+      work_cancelled.emit(boost::asio::cancellation_type::terminal);
+    }
     changed.wake_all();
+  }
+  void cancel_attempt() noexcept {
+    if (const auto attempt = attempt_cancelled.lock()) {
+      attempt->emit(boost::asio::cancellation_type::terminal);
+    }
   }
 
   /// One task waits while one is worked on; with more the client does not poll.
@@ -186,13 +205,17 @@ class ClientState final : public Context<Executor, Clock> {
   std::optional<Message> backlog;
   std::string working_on;
   ClientPeer* peer = nullptr;
-  boost::asio::cancellation_signal attempt_cancelled;
+  /// That of the present attempt to connect. Each has its own: one that is given up may live on.
+  std::weak_ptr<boost::asio::cancellation_signal> attempt_cancelled;
   boost::asio::cancellation_signal work_cancelled;
   time_point poll_from = time_point::min();
   ClientCounters counters;
   error_code ended;
   /// The coroutines that `run` waits for.
   int running = 0;
+  /// Whether there is something behind `work_cancelled`. A client may be destroyed after its loop,
+  /// which has taken the coroutines with it.
+  bool at_work = false;
   bool working = false;
   bool poll_open = false;
 

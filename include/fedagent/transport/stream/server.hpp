@@ -9,10 +9,10 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
-#include <list>
 #include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "fedagent/transport/stream/server_connection.hpp"
 #include "fedagent/transport/stream/server_state.hpp"
@@ -50,7 +50,8 @@ void set_no_delay(Socket& socket) noexcept {
 /**
  * @par Lifetimes
  * The store must outlive the server, not its connections: when the server is stopped or destroyed
- * they end without the store. The destructor stops and waits for nothing.
+ * they end without the store. The destructor stops and waits for nothing, and may run after the
+ * loop is gone.
  * @par Thread safety
  * Unsafe: on the store's executor.
  */
@@ -127,7 +128,9 @@ class Server {
   /// Accepts no more, and ends all connections: open polls end with `stopped`.
   void stop() noexcept {
     for (auto& listener : listeners_) {
-      listener->close();
+      if (const auto open = listener.lock()) {
+        open->close();
+      }
     }
     listeners_.clear();
     state_->stop();
@@ -222,7 +225,8 @@ class Server {
   static constexpr std::size_t told_at_once = 16;
 
   std::shared_ptr<State> state_;
-  std::list<std::shared_ptr<AnyListener>> listeners_;
+  // Each is its coroutine's: a server that outlives the loop must not touch them.
+  std::vector<std::weak_ptr<AnyListener>> listeners_;
 };
 
 }  // namespace fedagent::stream

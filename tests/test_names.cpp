@@ -20,7 +20,7 @@
 #include "fedagent/transport.hpp"
 #include "fedagent/transport/memory.hpp"
 #include "support/manual_clock.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using fedagent::AgentOptions;
 using fedagent::Counters;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "support/manual_clock.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using fedagent::ReplyDisposition;
 using test::ManualClock;

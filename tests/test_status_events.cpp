@@ -7,7 +7,7 @@
 #include <string>
 
 #include "support/loop.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using test::errc;
 using test::Executor;

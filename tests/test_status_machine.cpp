@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "fedagent/status_events.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using fedagent::NodeActiveStatus;
 using fedagent::detail::NodeEvent;

@@ -9,7 +9,7 @@
 
 #include "fedagent/task.hpp"
 #include "support/loop.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using test::awaitable;
 using test::errc;

@@ -12,7 +12,7 @@
 #include "fedagent/detail/deadlines.hpp"
 #include "fedagent/detail/waiter.hpp"
 #include "support/loop.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 using test::awaitable;
 using test::errc;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "support/loop.hpp"
-#include "support/print.hpp"
+#include "support/printing.hpp"
 
 namespace test {
 

@@ -127,6 +127,10 @@ class Story {
     REQUIRE(taken.has_value());
     return *taken;
   }
+  /// Flushes at once; `Agent::flush` is the one for other threads.
+  bool flush(std::string_view request, bool stopped = false) {
+    return agent->Agent::NodeAgentAsync::flush(request, stopped);
+  }
   NodeActiveStatus status() const { return agent->status(); }
   fedagent::Counters counters() const { return agent->counters(); }
 

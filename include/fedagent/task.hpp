@@ -47,6 +47,7 @@ class Task {
   /// The message to deliver.
   const MessagePtr<M>& message() const noexcept {
     read_ = true;
+    record_->seen = true;
     return record_->message;
   }
   /// How many deliveries of this message have failed before.

@@ -198,9 +198,9 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     Record* const record = find_request(request_id);
     auto disposition = ReplyDisposition::uncorrelated;
     if (record != nullptr) {
-      // What was never taken cannot have been answered: the id is a guess or somebody else's.
-      disposition = record->lease > 0 || record->retry_count > 0 ? ReplyDisposition::delivered
-                                                                 : ReplyDisposition::unexpected;
+      // What was never looked at cannot have been answered: the id is a guess or somebody else's.
+      disposition = record->seen || record->retry_count > 0 ? ReplyDisposition::delivered
+                                                            : ReplyDisposition::unexpected;
     } else if (!request_id.empty()) {
       disposition = replies_.classify(request_id, now);
     }
@@ -328,6 +328,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
 
   void delivered(Record& record) noexcept override {
     record.state = TaskState::delivered;
+    record.seen = true;
     context->hooks.delivered(id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
     if (record.session != 0 && record.session == last_session_ && record.poll != polls_opened_) {

@@ -82,6 +82,8 @@ class TaskRecord
   std::uint32_t lease = 0;
   std::uint32_t retry_count = 0;
   TaskState state = TaskState::queued;
+  /// Somebody who could deliver it has looked at the message, so the node may have it.
+  bool seen = false;
 
  private:
   void on_deadline() noexcept override {

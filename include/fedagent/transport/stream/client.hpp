@@ -24,9 +24,9 @@ namespace fedagent::stream {
 /// A node: connects, takes tasks one at a time, replies, and comes back when the connection is
 /// lost.
 /**
- * It polls again as soon as it has the whole of a task, so one more task waits here while one is
- * worked on. A reply is kept until the server has answered it, and is sent again on a new
- * connection; a task that comes again although it is here is not done twice.
+ * It polls again when it has replied: until then the server holds the task on lease, and delivers
+ * it again when the node dies. A reply is kept until the server has answered it, and is sent again
+ * on a new connection; a task that comes again although it is here is not done twice.
  *
  * @tparam Connector See `TcpConnector`.
  * @tparam Clock A steady clock.
@@ -135,6 +135,7 @@ class Client {
         state.end(error);
       }
     }
+    state.watchdog.look();  // nothing is left to look at: the loop may run out of work
     co_return state.ended;
   }
 

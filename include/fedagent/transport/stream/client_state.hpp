@@ -120,10 +120,11 @@ class ClientState final : public Context<Executor, Clock> {
     }
   }
 
-  /// One task waits while one is worked on; with more the client does not poll.
+  /// A node that works does not poll: a poll would confirm the task in hand, and with the node's
+  /// death it would be lost instead of delivered again. Pings show that the node lives.
   bool wants_poll(time_point now) const noexcept {
-    return !poll_open && !backlog && !outbox.pending() && outbox.size() < options.max_unanswered &&
-           now >= poll_from;
+    return !poll_open && !working && !backlog && !outbox.pending() &&
+           outbox.size() < options.max_unanswered && now >= poll_from;
   }
 
   /// Whether a task is here already. What the server has accepted the reply to does not come again.

@@ -220,6 +220,7 @@ class Server {
       auto waiting = wait_changed(*state);
       co_await std::move(waiting);
     }
+    state->watchdog.look();  // nothing is left to look at: the loop may run out of work
   }
 
   static constexpr std::size_t told_at_once = 16;

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "fedagent/node_agent.hpp"
 #include "fedagent/status_events.hpp"
@@ -139,15 +140,22 @@ class AgentStore {
                         if (found == state->agents.end()) {
                           state->tell_unknown(node_id, on_reply);
                         } else {
-                          agent_type::send_or_tell(found->second, message, on_reply, options);
+                          const auto core = found->second;  // a handler may erase the agent
+                          agent_type::send_or_tell(core, message, on_reply, options);
                         }
                       });
   }
 
   /// Sends one shared message to every agent. @return How many accepted it.
   std::size_t broadcast(const message_ptr& message) const {
+    // The handlers of what is displaced may add and remove agents.
+    std::vector<agent_type> agents;
+    agents.reserve(size());
+    for_each([&](const agent_type& agent) { agents.push_back(agent); });
     std::size_t accepted = 0;
-    for_each([&](const agent_type& agent) { accepted += agent.try_send(message) ? 1U : 0U; });
+    for (const auto& agent : agents) {
+      accepted += agent.try_send(message) ? 1U : 0U;
+    }
     return accepted;
   }
   std::size_t broadcast(message_type message) const {

@@ -26,11 +26,12 @@ class Poll {
   /// @param session Which life of the node polls; zero when the transport does not know.
   explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_) {
     state_.session = session;
-    const auto opened = agent.core_->open_poll(state_);
+    const auto core = agent.core_;  // a handler may let the agent go
+    const auto opened = core->open_poll(state_);
     if (!opened) {
       error_ = opened.error();
     } else {
-      until_ = agent.core_->context->poll_deadline();
+      until_ = core->context->poll_deadline();
     }
   }
   Poll(const Poll&) = delete;

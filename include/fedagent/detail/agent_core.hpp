@@ -285,6 +285,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     if (ended_) {
       return;
     }
+    const auto self = this->weak_from_this().lock();  // a handler may let the last handle go
     if (present()) {
       context->count_present(-1);
     }
@@ -414,8 +415,11 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     if (limits.overflow == OverflowPolicy::wait && !in_line && !queue.senders.empty()) {
       return errc::queue_full;
     }
+    // Handlers may send again: only what was there is displaced.
+    const auto newest = next_sequence_;
     while (!queue.has_room(size, limits)) {
-      if (limits.overflow != OverflowPolicy::drop_oldest || queue.empty()) {
+      if (limits.overflow != OverflowPolicy::drop_oldest || queue.empty() ||
+          queue.front().sequence >= newest) {
         return errc::queue_full;
       }
       end_unconfirmed(queue.front(), errc::displaced);

@@ -43,7 +43,8 @@ class AgentStore;
  * Every wait supports all types of cancellation, ends with `operation_aborted`, and has had no
  * effect.
  * @par Thread safety
- * Distinct agents: safe. One agent: unsafe, all calls on its executor.
+ * Agents that stand alone: safe apart from each other. One agent, and the agents of one store:
+ * unsafe, all calls on their executor.
  */
 template <class Transport_, class Message_ = typename detail::message_of<Transport_>::type,
           class Observer_ = NoObserver>

@@ -450,7 +450,7 @@ class World {
     auto message = make(node, true);
     trace_.add("send_async", node, message->body);
     const auto options = send_options(message);
-    waits_.push_back({Wait::room, node, *agent,
+    waits_.push_back({Wait::What::room, node, *agent,
                       loop_.spawn(agent->send_async(message, handler(message), options))});
   }
   void request(std::size_t node) {
@@ -462,7 +462,7 @@ class World {
     trace_.add("request", node, message->body);
     const auto deadline = random_.one_in(2) ? Loop::now() + 15s : ManualClock::time_point::max();
     tracked(*message).deadline = deadline;
-    waits_.push_back({Wait::outcome, node, *agent,
+    waits_.push_back({Wait::What::outcome, node, *agent,
                       loop_.spawn(ask(agent->request(std::move(message), deadline), token_))});
   }
   void post(std::size_t node) {
@@ -554,18 +554,18 @@ class World {
     trace_.add("wait", node);
     switch (random_.below(4)) {
       case 0:
-        waits_.push_back({Wait::drained, node, *agent, loop_.spawn(agent->join())});
+        waits_.push_back({Wait::What::drained, node, *agent, loop_.spawn(agent->join())});
         break;
       case 1:
-        waits_.push_back({Wait::disconnected, node, *agent,
+        waits_.push_back({Wait::What::disconnected, node, *agent,
                           loop_.spawn(agent->wait_for(NodeActiveStatus::disconnected))});
         break;
       case 2:
-        waits_.push_back(
-            {Wait::active, node, *agent, loop_.spawn(agent->wait_for(NodeActiveStatus::active))});
+        waits_.push_back({Wait::What::active, node, *agent,
+                          loop_.spawn(agent->wait_for(NodeActiveStatus::active))});
         break;
       default:
-        waits_.push_back({Wait::present, node, *agent,
+        waits_.push_back({Wait::What::present, node, *agent,
                           loop_.spawn(store_->wait_for_nodes(
                               1 + random_.below(nodes), Loop::now() + random_.of({5s, 1000s})))});
     }
@@ -590,7 +590,7 @@ class World {
         agent->change_node_status_after_task();
       }
     }
-    waits_.push_back({Wait::task, node, *agent,
+    waits_.push_back({Wait::What::task, node, *agent,
                       loop_.spawn(take(this, at_once(*agent).get_task(Loop::now() + 20s)))});
   }
   static awaitable<result<void>> take(World* world,
@@ -724,29 +724,29 @@ class World {
       }
       const auto counters = one.agent.counters();
       const bool gone = store_->get(name(one.node)) != one.agent;
-      require(one.what == Wait::present || !gone, "no wait is left when its agent is gone");
+      require(one.what == Wait::What::present || !gone, "no wait is left when its agent is gone");
       switch (one.what) {
-        case Wait::task:
+        case Wait::What::task:
           require(counters.queued == 0, "nobody waits for a task that is there");
           break;
-        case Wait::room:
+        case Wait::What::room:
           require(limits.max_queued_messages > 0 && counters.queued >= limits.max_queued_messages,
                   "nobody waits for room that is there");
           break;
-        case Wait::outcome:
+        case Wait::What::outcome:
           require(counters.open_requests > 0 || counters.queued >= limits.max_queued_messages,
                   "nobody waits for an outcome that is there");
           break;
-        case Wait::drained:
+        case Wait::What::drained:
           require(counters.queued + counters.leased > 0, "join ends when all is confirmed");
           break;
-        case Wait::disconnected:
+        case Wait::What::disconnected:
           require(one.agent.status() != NodeActiveStatus::disconnected, "wait_for DISCONNECTED");
           break;
-        case Wait::active:
+        case Wait::What::active:
           require(one.agent.status() != NodeActiveStatus::active, "wait_for ACTIVE");
           break;
-        case Wait::present:
+        case Wait::What::present:
           require(!stopped_, "wait_for_nodes ends when the store stops");
           break;
       }
@@ -760,7 +760,7 @@ class World {
       call->served->cancel();
     }
     for (auto& one : waits_) {
-      if (one.what == Wait::task) {
+      if (one.what == Wait::What::task) {
         one.spawned.cancel();
       }
     }
@@ -849,7 +849,7 @@ class World {
   // ---- what all of this needs
 
   struct Wait {
-    enum What { task, room, outcome, drained, disconnected, active, present };
+    enum class What { task, room, outcome, drained, disconnected, active, present };
     What what;
     std::size_t node;
     WatchedAgent agent;

@@ -54,10 +54,15 @@ class Poll {
    * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
    */
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
-    return Agent::take_next(core_, &state_, until_);
+    return error_ ? refused(error_) : Agent::take_next(core_, &state_, until_);
   }
 
  private:
+  static typename Agent::template awaitable<boost::system::result<typename Agent::task_type>>
+  refused(boost::system::error_code error) {
+    co_return error;
+  }
+
   std::weak_ptr<typename Agent::Core> core_;
   detail::PollState<typename Agent::clock_type, typename Agent::executor_type> state_;
   typename Agent::time_point until_ = Agent::time_point::max();

@@ -23,7 +23,6 @@ struct Datagram {
   using executor_type = asio::any_io_executor;
   using message_type = Message;
   using wire_type = std::string;
-
   static result<Message> decode(std::string wire) {
     const auto end = wire.find('\n');
     if (wire.empty() || end == std::string::npos) {
@@ -39,7 +38,6 @@ struct DatagramCall {
   std::string node;  // verified: this socket is that node's
 
   std::string_view node_id() const { return node; }
-
   asio::awaitable<result<void>> deliver(fedagent::MessagePtr<Message> task) {
     const std::string wire = "T" + task->request_id + "\n" + task->body;
     const auto [error, sent] =
@@ -107,8 +105,7 @@ asio::awaitable<void> researcher(Store& store, asio::io_context& io, bool& ok) {
 
 int main() {
   asio::io_context io;
-  Socket server(io);
-  Socket client(io);
+  Socket server(io), client(io);
   asio::local::connect_pair(server, client);
   Store store(io.get_executor());
   bool ok = false;

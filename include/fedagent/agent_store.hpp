@@ -220,7 +220,8 @@ class AgentStore {
         return make_error_code(errc::unknown_node);
       }
       NoHandler nobody;
-      const auto sent = found->second->send(message, nobody, {});
+      const send_options plainly{};  // named: GCC 12 warns of the members of a temporary
+      const auto sent = found->second->send(message, nobody, plainly);
       return sent ? result<void>() : result<void>(sent.error());
     }
 

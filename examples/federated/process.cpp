@@ -81,6 +81,7 @@ std::shared_ptr<Process> Process::start(const asio::any_io_executor& executor,
                                         const std::vector<std::string>& words, Handlers handlers) {
   std::vector<std::string> copies = words;
   std::vector<char*> pointers;
+  pointers.reserve(copies.size() + 1);
   for (auto& word : copies) {
     pointers.push_back(word.data());
   }
@@ -98,7 +99,7 @@ std::shared_ptr<Process> Process::start(const asio::any_io_executor& executor,
   }
   output.close(1);
   complaints.close(1);
-  const std::shared_ptr<Process> process(
+  std::shared_ptr<Process> process(
       new Process(executor, pid, output.release(0), std::move(handlers)));
   if (::read(complaints.ends[0], &errno, sizeof errno) > 0) {
     fail(words.front());

@@ -154,9 +154,10 @@ void spread(std::vector<double>& places, double distance, double top, double bot
     least = places[i] + distance;
   }
   double most = bottom;
-  for (auto i = order.rbegin(); i != order.rend(); ++i) {
-    places[*i] = std::min(places[*i], most);
-    most = places[*i] - distance;
+  std::reverse(order.begin(), order.end());
+  for (const auto i : order) {
+    places[i] = std::min(places[i], most);
+    most = places[i] - distance;
   }
 }
 
@@ -238,6 +239,7 @@ void draw_end_values(Canvas& canvas, const AccuracyChart& chart, const Frame& fr
   }
 
   std::vector<double> places;
+  places.reserve(labels.size());
   for (const auto& label : labels) {
     places.push_back(y(label.value));
   }

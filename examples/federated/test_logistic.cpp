@@ -119,6 +119,7 @@ TEST_CASE("federated average: of one step each, it is one step on the pooled row
   const auto scaling = scaling_from(statistics_of(pool));
   const TrainOptions once{.epochs = 1};
   std::vector<Update> updates;
+  updates.reserve(split.hospitals.size());
   for (const auto& hospital : split.hospitals) {
     updates.push_back(
         {train(zero_model(30), standardised(hospital, scaling), once), hospital.rows()});

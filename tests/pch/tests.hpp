@@ -1,5 +1,6 @@
-// What nearly every test file includes, compiled once for all of them. A test still includes what it
-// uses: this file must be free to change. (No #pragma once: GCC warns of it in a file compiled by itself.)
+// What nearly every test file includes, compiled once for all of them. A test still includes what
+// it uses: this file must be free to change. (No #pragma once: GCC warns of it in a file compiled
+// by itself.)
 
 #include <doctest/doctest.h>
 

@@ -39,7 +39,7 @@ class Watchdog {
     look();
   }
 
-  /// Lets the coroutine look, and end when nothing is armed any more: disarming alone does not wake it.
+  /// Lets the coroutine look, and end when nothing is armed any more; disarming does not wake it.
   void look() noexcept {
     if (state_->timer != nullptr) {
       state_->timer->cancel();

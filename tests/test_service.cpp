@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
 #include <memory>
 #include <optional>
 #include <set>
@@ -689,6 +690,23 @@ TEST_CASE("H15: an agent that stands alone and has no forwarder says no_route") 
   CHECK(loop.run(agent.on_reply(overlay)).error() == errc::no_route);
 }
 
+// ---- E21: before the start and after the end
+
+TEST_CASE("E21: a store takes messages before anything serves it, and says stopped afterwards") {
+  Loop loop;
+  Store store(loop.executor());
+  const auto agent = store.retrieve("n").value();
+  CHECK(store.try_send("n", message("r1")));
+  CHECK(store.try_send("other", message("r2")).error() == errc::unknown_node);
+  CHECK(store.broadcast(Message{.body = "to all"}) == 1);
+  store.stop();
+  CHECK(agent.try_send(message("r3")).error() == errc::stopped);
+  CHECK(store.retrieve("n").error() == errc::stopped);
+  CHECK(store.try_send("n", message("r4")).error() == errc::unknown_node);
+  CHECK(store.broadcast(Message{}) == 0);
+  CHECK(store.counters().balanced());
+}
+
 // ---- E22: waiting for nodes
 
 TEST_CASE("E22: wait_for_nodes ends when so many have polled, and at once when they are there") {
@@ -842,6 +860,29 @@ TEST_CASE("polls, oldest_first: first come, first served; none is superseded") {
   server.send("2");
   server.loop.drain();
   CHECK(second.received == Bodies{"2"});
+}
+
+TEST_CASE(
+    "polls, oldest_first: a poll that opens before the woken one has run does not overtake it") {
+  AgentOptions options;
+  options.polls = PollPolicy::oldest_first;
+  Server server(options);
+  Call first("n");
+  Call second("n");
+  auto served_first = server.serve(first);
+  server.loop.drain();
+  std::optional<Spawned<result<void>>> served_second;
+  // Within a handler a coroutine that is spawned begins at once.
+  boost::asio::post(server.loop.io, [&] {
+    server.send("r");
+    served_second = server.serve(second);
+  });
+  server.loop.drain();
+  CHECK(first.received == Bodies{"r"});
+  CHECK(second.received.empty());
+  server.send("r2");
+  server.loop.drain();
+  CHECK(second.received == Bodies{"r2"});
 }
 
 TEST_CASE("polls, reject: a second poll is refused at once and does not touch the first") {

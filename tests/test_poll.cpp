@@ -264,10 +264,19 @@ TEST_CASE("lease (H4): what a frozen poll holds in its hands goes to the poll of
     CHECK(task->message()->request_id == "r1");
     CHECK(task->retry_count() == 1);
     // The frozen one wakes up: what it says is about a lease that is no more.
-    held->delivered();
-    held = result<Task>(Task());
+    SUBCASE("and thinks that it has delivered") {
+      held->delivered();
+      CHECK(story.agent->task_done());  // the task is still in the hand of the live one
+    }
+    SUBCASE("and thinks that it has failed") {
+      held = result<Task>(Task());
+      CHECK(story.counters().queued == 0);
+    }
+    SUBCASE("and thinks that it could not encode it") {
+      held->not_encodable();
+      CHECK(story.counters().open_requests == 1);
+    }
     CHECK(story.counters().leased == 1);
-    CHECK(story.counters().queued == 0);
     task->delivered();
   }
   CHECK(story.reply("r1") == ReplyDisposition::delivered);

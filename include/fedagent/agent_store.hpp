@@ -124,7 +124,7 @@ class AgentStore {
                         const send_options& options = {}) const {
     const auto agent = get(node_id);
     if (!agent) {
-      return make_error_code(errc::unknown_node);
+      return state_->no_agent();
     }
     return agent->try_send(std::move(message), std::move(on_reply), options);
   }
@@ -225,10 +225,15 @@ class AgentStore {
       return sent ? result<void>() : result<void>(sent.error());
     }
 
+    /// Why there is no agent.
+    boost::system::error_code no_agent() const noexcept {
+      return make_error_code(stopped ? errc::stopped : errc::unknown_node);
+    }
+
     template <class Handler>
     void tell_unknown(std::string_view node_id, Handler& on_reply) noexcept {
       try {
-        std::move(on_reply)(outcome_type(make_error_code(errc::unknown_node)));
+        std::move(on_reply)(outcome_type(no_agent()));
       } catch (...) {
         this->hooks.handler_error(node_id, std::current_exception());
       }

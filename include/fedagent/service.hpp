@@ -19,7 +19,7 @@ namespace fedagent {
  * `too_many_agents`, `removed`, `stopped`, or the error of `deliver`. A task that was not delivered
  * is back in the queue when this returns.
  * @par Lifetimes
- * The store may be stopped or destroyed meanwhile.
+ * The store must live when this starts; it may be stopped or destroyed while this waits.
  * @par Cancellation
  * All types, at any point: the peer is gone. Ends with `operation_aborted`, or with what `deliver`
  * returns or throws.

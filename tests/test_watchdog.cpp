@@ -246,6 +246,32 @@ TEST_CASE("watchdog: a deadline may arm another one, due at once or earlier than
   CHECK(log.back() == "last");
 }
 
+TEST_CASE(
+    "watchdog: told to look when nothing is armed any more, it lets the loop run out of work") {
+  Loop loop;
+  Watchdog watchdog(loop.executor());
+  Log log;
+  auto a = logs(log, "a");
+  auto b = logs(log, "b");
+  watchdog.look();
+  watchdog.arm(a, loop.now() + 1h);
+  loop.drain();
+  a.disarm();
+  loop.drain();
+  CHECK_FALSE(loop.io.stopped());
+  watchdog.arm(b, loop.now() + 2h);
+  watchdog.look();
+  loop.drain();
+  CHECK_FALSE(loop.io.stopped());
+  b.disarm();
+  watchdog.look();
+  loop.drain();
+  CHECK(loop.io.stopped());
+  watchdog.arm(b, loop.now() + 2h);
+  loop.advance(2h);
+  CHECK(log == Log{"b"});
+}
+
 TEST_CASE("watchdog: destroyed, also by a deadline, it runs nothing more and keeps no work") {
   Loop loop;
   Log log;

@@ -1,6 +1,7 @@
 """Fails when a header or a test on disk is in no list of the meson files, so that none is forgotten.
 
-listed.py <source root> --headers <header>... --unit <file>... --threads <file>... --refused <file>...
+listed.py <source root> --headers <header>... --unit <file>... --threads <file>... --tls <file>...
+          --refused <file>...
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=pathlib.Path)
-    for kind in ("headers", "unit", "threads", "refused"):
+    for kind in ("headers", "unit", "threads", "tls", "refused"):
         parser.add_argument(f"--{kind}", nargs="*", default=[])
     arguments = parser.parse_args()
 
@@ -21,6 +22,7 @@ def main():
         ("fedagent_headers", include.rglob("*.hpp"), {include / h for h in arguments.headers}),
         ("unit_sources", tests.glob("test_*.cpp"), _resolved(arguments.unit)),
         ("threads_sources", tests.glob("threads/*.cpp"), _resolved(arguments.threads)),
+        ("tls_sources", tests.glob("tls/*.cpp"), _resolved(arguments.tls)),
         ("refused", tests.glob("compile/refuse_*.cpp"), _resolved(arguments.refused)),
     ]
     failed = False

@@ -115,6 +115,7 @@ struct Tls {
   bool authenticate(TlsStream& stream, std::string_view node_id) const {
     return peer_name(stream) == node_id;
   }
+  bool is_end(error_code error) const noexcept { return error == ssl::error::stream_truncated; }
 
  private:
   static test::awaitable<error_code> shake(TlsStream& stream) {
@@ -358,6 +359,16 @@ TEST_CASE("stream over TLS: a client without TLS ends its own connection, and a 
   CHECK((*asked.value())->body == "re: question");
   CHECK(node.connected == 1);
   CHECK(node.lost.empty());
+}
+
+TEST_CASE("stream over TLS: a node that leaves between two messages is no fault") {
+  Federation federation;
+  Node node(federation, federation.n1, "n1");
+  REQUIRE(federation.until([&] { return node.connected == 1; }));
+  node.client.stop();
+  REQUIRE(federation.until([&] { return federation.server.counters().open == 0; }));
+  CHECK(federation.faults.empty());
+  CHECK(federation.server.counters().faults == 0);
 }
 
 TEST_CASE("stream over TLS: a client that begins no handshake is closed when its time is up") {

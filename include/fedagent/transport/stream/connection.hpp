@@ -142,11 +142,10 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     if (c.fault_) {
       co_return c.fault_;
     }
-    if (error == boost::asio::error::eof && (size > 0 || c.joiner_)) {
-      co_return errc::truncated;
-    }
     if (error) {
-      co_return error;
+      const error_code end =
+          size > 0 || c.joiner_ ? make_error_code(errc::truncated) : boost::asio::error::eof;
+      co_return c.is_end(error) ? end : error;
     }
     const auto decoded = decode_frame_header(bytes, c.options().limits.max_frame);
     if (!decoded) {
@@ -166,7 +165,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     if (c.fault_) {
       co_return c.fault_;
     }
-    co_return error == boost::asio::error::eof ? make_error_code(errc::truncated) : error;
+    co_return c.is_end(error) ? make_error_code(errc::truncated) : error;
   }
 
   /// Reads the payload of a small frame.
@@ -233,6 +232,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   virtual void message_ends() noexcept = 0;
 
  protected:
+  /// Whether a read that ended so tells that the peer has left.
+  virtual bool is_end(error_code error) const noexcept { return error == boost::asio::error::eof; }
   /// The connection fails: whoever waits for something of it must leave.
   virtual void failing() noexcept = 0;
 

@@ -24,7 +24,10 @@ namespace fedagent::stream {
  * A layer of your own, for TLS say, has `wrap(socket)`, which returns the stream, and may have
  * `handshake(stream)`, an awaitable error code that is to end within `hello_timeout`, and
  * `authenticate(stream, node_id)`, which tells whether the peer, known by its certificate, may use
- * that node id. Without the last one, every peer that can connect can be every node.
+ * that node id. Without the last one, every peer that can connect can be every node. It may also
+ * have `is_end(error)`: whether a read that ended so tells that the peer has left, besides `eof`.
+ * For TLS that is `ssl::error::stream_truncated`; frames tell by themselves whether a message is
+ * whole.
  */
 struct Plain {
   template <class Socket>

@@ -323,6 +323,14 @@ class ServerConnection final
     c->polling_ = false;
   }
 
+  bool is_end(error_code error) const noexcept override {
+    if constexpr (requires { layer_.is_end(error); }) {
+      return Base::is_end(error) || layer_.is_end(error);
+    } else {
+      return Base::is_end(error);
+    }
+  }
+
   void failing() noexcept override {
     if (parked_) {
       poll_cancelled_.emit(boost::asio::cancellation_type::terminal);

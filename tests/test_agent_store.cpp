@@ -329,6 +329,29 @@ TEST_CASE("store: a broadcast says how many took it") {
   CHECK(store.counters().open_requests == 2);
 }
 
+TEST_CASE("C5: the request id of an overlay message is its sender's, so it opens no request here") {
+  Loop loop;
+  Store store(loop.executor());
+  const auto source = store.retrieve("source").value();
+  const auto destination = store.retrieve("destination").value();
+  const auto relay = [&] {
+    return loop.run(source.on_reply(Message{.request_id = "theirs", .destination = "destination"}));
+  };
+  CHECK(relay().value() == ReplyDisposition::forwarded);
+  CHECK(relay().value() == ReplyDisposition::forwarded);  // no duplicate of anything
+  CHECK(destination.counters().requests == 0);
+  CHECK(destination.counters().open_requests == 0);
+  loop.run(destination.get_task())->delivered();
+  destination.set_active();
+  CHECK(destination.counters().confirmed == 1);
+  // The id may be used by a request of the researcher, and a handler for an overlay is refused.
+  Outcomes outcomes;
+  CHECK(destination.try_send(message("theirs"), outcomes.handler("theirs")));
+  CHECK(destination.try_send(Message{.request_id = "r", .destination = "x"}, outcomes.handler("r"))
+            .error() == errc::request_id_missing);
+  CHECK(store.counters().balanced());
+}
+
 TEST_CASE(
     "store: an overlay message goes to its destination's agent, or the source is told why not") {
   Loop loop;

@@ -145,6 +145,23 @@ TEST_CASE(
   CHECK(written == "WARNING Received a reply from the unknown node n9, request r1\n");
 }
 
+TEST_CASE(
+    "fmt observer: a node that was erased while WAITING is not WAITING when it is new again") {
+  Loop loop;
+  const auto lines = std::make_shared<Lines>();
+  fedagent::AgentStore<Transport, Message, fedagent::FmtObserver<Sink>> store(
+      loop.executor(), {}, fedagent::FmtObserver(Sink{lines}));
+  const auto agent = store.retrieve("n1").value();
+  agent.set_active();
+  agent.change_node_status_after_task();
+  REQUIRE(agent.try_send(message("")));
+  CHECK(lines->fresh().size() == 1);  // the line about WAITING
+  store.erase("n1");
+  lines->fresh();
+  REQUIRE(store.retrieve("n1").value().try_send(message("")));
+  CHECK(lines->fresh().empty());
+}
+
 TEST_CASE("fmt observer: a severity is spelled as the seed's logger spells it") {
   CHECK(to_string(Severity::info) == "INFO");
   CHECK(to_string(Severity::warning) == "WARNING");

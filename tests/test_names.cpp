@@ -442,7 +442,7 @@ struct Everything {
   using error_code = boost::system::error_code;
 
   void on_status(std::string_view, NodeActiveStatus, NodeActiveStatus) { log->push_back("status"); }
-  void on_queued(std::string_view, Ptr) { log->push_back("queued"); }
+  void on_queued(std::string_view, Ptr, NodeActiveStatus) { log->push_back("queued"); }
   void on_delivered(std::string_view, Ptr) { log->push_back("delivered"); }
   void on_confirmed(std::string_view, Ptr) { log->push_back("confirmed"); }
   void on_requeued(std::string_view, Ptr, std::uint32_t) { log->push_back("requeued"); }
@@ -458,7 +458,7 @@ template <class Observer>
 void call_all(fedagent::detail::Hooks<Observer, OnlyId>& hooks) {
   const fedagent::MessagePtr<OnlyId> message;
   hooks.status("n", NodeActiveStatus::active, NodeActiveStatus::waiting);
-  hooks.queued("n", message);
+  hooks.queued("n", message, NodeActiveStatus::active);
   hooks.delivered("n", message);
   hooks.confirmed("n", message);
   hooks.requeued("n", message, 1);

@@ -458,7 +458,7 @@ struct Watcher {
       CHECK(state->agent->status() == to);
     }
   }
-  void on_queued(std::string_view, const MessagePtr& message) const {
+  void on_queued(std::string_view, const MessagePtr& message, NodeActiveStatus) const {
     add("queued " + message->request_id);
   }
   void on_delivered(std::string_view, const MessagePtr& message) const {

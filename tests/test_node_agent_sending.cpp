@@ -434,6 +434,19 @@ TEST_CASE("C13: a join that waits ends with the agent") {
   CHECK(joined.value().error() == errc::stopped);
 }
 
+TEST_CASE("a lease that dies over age ends its task, and is no redelivery") {
+  Story story(AgentOptions{.disconnect_timeout = 400s});
+  REQUIRE(story.send("r1"));
+  {
+    auto task = story.loop.run(story.agent->get_task());
+    CHECK(task->message()->request_id == "r1");
+    story.loop.advance(300s);
+  }
+  CHECK(story.outcomes.of("r1").error == errc::expired);
+  CHECK(story.agent->counters().redelivered == 0);
+  CHECK(story.agent->counters().dropped_for(errc::expired) == 1);
+}
+
 // ---- C14: limits (H24)
 
 TEST_CASE("C14: a full queue refuses; the limit is in messages, and taking one makes room") {

@@ -122,7 +122,7 @@ class World;
 struct Watch {
   World* world;
   void on_status(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) const;
-  void on_queued(std::string_view node, const MessagePtr& message) const;
+  void on_queued(std::string_view node, const MessagePtr& message, NodeActiveStatus status) const;
   void on_delivered(std::string_view node, const MessagePtr& message) const;
   void on_confirmed(std::string_view node, const MessagePtr& message) const;
   void on_requeued(std::string_view node, const MessagePtr& message, std::uint32_t count) const;
@@ -961,7 +961,8 @@ class World {
 void Watch::on_status(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) const {
   world->trace().add("status", node, to_string(from), to_string(to));
 }
-void Watch::on_queued(std::string_view /*node*/, const MessagePtr& message) const {
+void Watch::on_queued(std::string_view /*node*/, const MessagePtr& message,
+                      NodeActiveStatus /*status*/) const {
   world->guarded([&] { world->queued(*message); });
 }
 void Watch::on_delivered(std::string_view /*node*/, const MessagePtr& message) const {

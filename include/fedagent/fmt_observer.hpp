@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <boost/system/error_code.hpp>
-#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -47,11 +46,6 @@ class FmtObserver {
   explicit FmtObserver(Sink sink) : sink_(std::move(sink)) {}
 
   void on_status(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) {
-    if (to == NodeActiveStatus::waiting) {
-      waiting_.emplace(node);
-    } else {
-      waiting_.erase(std::string(node));
-    }
     if (to == NodeActiveStatus::disconnected) {
       line(Severity::warning, "Node {} is disconnected.", node);
     } else if (from == NodeActiveStatus::disconnected && to == NodeActiveStatus::active) {
@@ -60,8 +54,9 @@ class FmtObserver {
   }
 
   template <class M>
-  void on_queued(std::string_view node, const std::shared_ptr<const M>& /*message*/) {
-    if (waiting_.contains(std::string(node))) {
+  void on_queued(std::string_view node, const std::shared_ptr<const M>& /*message*/,
+                 NodeActiveStatus status) {
+    if (status == NodeActiveStatus::waiting) {
       line(Severity::info,
            "Node {} is in WAITING status. Server is waiting for receiving a request from this node "
            "to convert it as ACTIVE. Node will be updated as DISCONNECTED soon if no request "
@@ -155,7 +150,6 @@ class FmtObserver {
   }
 
   Sink sink_;
-  boost::unordered_flat_set<std::string> waiting_;
 };
 
 }  // namespace fedagent

@@ -14,7 +14,8 @@ namespace fedagent {
  * The primary template reads members (data or functions without arguments) of the names below.
  * Only `request_id` is required.
  *
- * - `request_id`: the id that a reply carries back; empty when no reply is expected.
+ * - `request_id`: the id that a reply carries back; empty when no reply is expected. That of an
+ *   overlay message is its sender's: here it opens no request.
  * - `destination`: the node that an overlay message is to be relayed to; empty for any other
  * message.
  * - `source`: the node that the message says it comes from; empty when it does not say.
@@ -85,6 +86,19 @@ concept HasMessageTraits = requires(const M& message) {
 /// A type that agents can carry: movable, with `message_traits`.
 template <class M>
 concept Message = std::movable<M> && HasRequestId<M> && HasMessageTraits<M>;
+
+namespace detail {
+
+/// The id under which the reply to a message is awaited; empty: none is. That of an overlay message
+/// is its sender's, and means nothing to the node it is relayed to (C5).
+template <Message M>
+constexpr std::string_view awaited_id(const M& message) {
+  return std::string_view(message_traits<M>::destination(message)).empty()
+             ? std::string_view(message_traits<M>::request_id(message))
+             : std::string_view();
+}
+
+}  // namespace detail
 
 /// A message as it travels: shared and immutable, so that a broadcast holds one copy.
 template <class M>

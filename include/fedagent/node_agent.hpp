@@ -96,7 +96,8 @@ class NodeAgentAsync {
    * While it waits for room: nothing was sent.
    * @par Errors
    * `disconnected`, `queue_full`, `message_too_large`, `duplicate_request_id`, `request_id_missing`
-   * (a handler, but no id), `deadline_passed`, `expired`, `removed`, `stopped`.
+   * (a handler, but no id, or an overlay message), `deadline_passed`, `expired`, `removed`,
+   * `stopped`.
    * @par Source
    * C1 to C6.
    */
@@ -314,7 +315,7 @@ class NodeAgentAsync {
     }
     Awaited awaited(core->context->executor);
     const send_options options{.deadline = deadline};
-    const auto request_id = message_traits<message_type>::request_id(*message);
+    const auto request_id = detail::awaited_id(*message);
     auto room =
         send_when_room(core, std::move(message), typename Awaited::Handler{&awaited}, options);
     core.reset();

@@ -17,7 +17,7 @@ namespace fedagent {
 /// nothing.
 /**
  * - `on_status(node_id, from, to)`: the status of a node changed.
- * - `on_queued(node_id, message)`: a message was accepted.
+ * - `on_queued(node_id, message, status)`: a message was accepted; the node has this status.
  * - `on_delivered(node_id, message)`: a transport has delivered it; not confirmed yet.
  * - `on_confirmed(node_id, message)`: the next poll or a reply has confirmed the delivery.
  * - `on_requeued(node_id, message, retry_count)`: its lease died; it is back at the front.
@@ -55,13 +55,15 @@ class Hooks {
           "NodeActiveStatus)");
     }
   }
-  void queued(std::string_view node, const MessagePtr<M>& message) noexcept {
-    if constexpr (requires { observer_.on_queued(node, message); }) {
-      observer_.on_queued(node, message);
+  void queued(std::string_view node, const MessagePtr<M>& message,
+              NodeActiveStatus status) noexcept {
+    if constexpr (requires { observer_.on_queued(node, message, status); }) {
+      observer_.on_queued(node, message, status);
     } else {
       static_assert(
           !requires { &Observer::on_queued; },
-          "fedagent: Observer::on_queued must take (std::string_view, MessagePtr<M>)");
+          "fedagent: Observer::on_queued must take (std::string_view, MessagePtr<M>, "
+          "NodeActiveStatus)");
     }
   }
   void delivered(std::string_view node, const MessagePtr<M>& message) noexcept {

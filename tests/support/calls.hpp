@@ -113,7 +113,8 @@ class Recorder {
   void on_status(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) const {
     add("status", node, std::string(to_string(from)) + " " + std::string(to_string(to)));
   }
-  void on_queued(std::string_view node, const MessagePtr& message) const {
+  void on_queued(std::string_view node, const MessagePtr& message,
+                 NodeActiveStatus /*status*/) const {
     add("queued", node, message->body);
   }
   void on_delivered(std::string_view node, const MessagePtr& message) const {

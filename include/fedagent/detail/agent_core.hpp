@@ -101,7 +101,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
                                       const SendOptions<clock_type>& options,
                                       bool in_line = false) {
     const auto self = this->shared_from_this();
-    const auto request_id = message_traits<M>::request_id(*message);
+    const auto request_id = awaited_id(*message);
     Record* const open = find_request(request_id);
     if (options.retry_count > 0 && open != nullptr) {
       redeliver(*open, options.retry_count);
@@ -128,7 +128,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     Record* const accepted = record.detach();
     queue.push_back(*accepted);
     watch(*accepted);
-    context->hooks.queued(id, accepted->message);
+    context->hooks.queued(id, accepted->message, status_.status());
     return accepted;
   }
 
@@ -338,25 +338,21 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   }
 
   void untaken(Record& record) noexcept override {
-    const auto self = this->weak_from_this().lock();
     if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
     } else {
-      leave_list(record);
       put_back(record);
     }
   }
 
   void lease_died(Record& record) noexcept override {
     if (record.retry_count >= context->options.max_retries) {
-      const auto self = this->weak_from_this().lock();
       end_unconfirmed(record, errc::retries_exhausted);
-      return;
+    } else if (clock_type::now() >= expiry_of(record)) {
+      end_unconfirmed(record, errc::expired);
+    } else {
+      redeliver(record, record.retry_count + 1);
     }
-    ++record.retry_count;
-    ++counters_.redelivered;
-    context->hooks.requeued(id, record.message, record.retry_count);
-    untaken(record);
   }
 
   void end_unconfirmed(Record& record, errc reason) noexcept override {
@@ -365,7 +361,6 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   }
 
   void deadline_reached(Record& record) noexcept override {
-    const auto self = this->weak_from_this().lock();
     end_unconfirmed(record,
                     clock_type::now() >= record.end_by ? errc::deadline_passed : errc::expired);
   }
@@ -383,7 +378,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   error_code refusal_of(const M& message, bool handled, const SendOptions<clock_type>& options,
                         bool in_line) {
     const auto now = clock_type::now();
-    const auto request_id = message_traits<M>::request_id(message);
+    const auto request_id = awaited_id(message);
     const auto& limits = context->options;
     const auto size = message_traits<M>::size(message);
     const auto sent = options.first_send_time.value_or(now);
@@ -460,6 +455,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
   }
 
   void put_back(Record& record) {
+    leave_list(record);
     record.state = TaskState::queued;
     queue.put_back(record);
     watch(record);
@@ -469,11 +465,10 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     if (record.state == TaskState::working) {
       --counters_.confirmed;
     }
-    leave_list(record);
+    put_back(record);
     record.retry_count = retry_count;
     ++counters_.redelivered;
     context->hooks.requeued(id, record.message, retry_count);
-    put_back(record);
   }
 
   /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
@@ -516,7 +511,7 @@ class AgentCore final : public std::enable_shared_from_this<AgentCore<T, M, O>>,
     record.owner = nullptr;
     record.disarm();
     if (record.tracked()) {
-      replies_.finish(message_traits<M>::request_id(*record.message), further, clock_type::now());
+      replies_.finish(awaited_id(*record.message), further, clock_type::now());
     }
     tell_if_drained();
     guarded([&] { record.complete(std::move(outcome)); });

@@ -66,7 +66,7 @@ class TaskRecord
   /// Hands the outcome to whoever sent the message; may throw what the user's handler throws.
   virtual void complete(Outcome<M> outcome) = 0;
 
-  bool tracked() const { return !message_traits<M>::request_id(*message).empty(); }
+  bool tracked() const { return !awaited_id(*message).empty(); }
   bool in_hand() const noexcept { return state == TaskState::leased; }
 
   MessagePtr<M> message;

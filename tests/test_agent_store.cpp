@@ -331,6 +331,7 @@ TEST_CASE("store: a broadcast says how many took it") {
 
 TEST_CASE("C5: the request id of an overlay message is its sender's, so it opens no request here") {
   Loop loop;
+  Outcomes outcomes;
   Store store(loop.executor());
   const auto source = store.retrieve("source").value();
   const auto destination = store.retrieve("destination").value();
@@ -345,11 +346,13 @@ TEST_CASE("C5: the request id of an overlay message is its sender's, so it opens
   destination.set_active();
   CHECK(destination.counters().confirmed == 1);
   // The id may be used by a request of the researcher, and a handler for an overlay is refused.
-  Outcomes outcomes;
   CHECK(destination.try_send(message("theirs"), outcomes.handler("theirs")));
   CHECK(destination.try_send(Message{.request_id = "r", .destination = "x"}, outcomes.handler("r"))
             .error() == errc::request_id_missing);
   CHECK(store.counters().balanced());
+  store.stop();
+  CHECK(outcomes.of("theirs").error == errc::stopped);
+  CHECK(outcomes.count("r") == 0);
 }
 
 TEST_CASE(

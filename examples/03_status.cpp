@@ -25,6 +25,26 @@ asio::awaitable<void> print_changes(Store::status_events_type events) {
   }
 }
 
+asio::awaitable<boost::system::result<void>> deliver(fedagent::MessagePtr<Message> task) {
+  fmt::print("sent {}\n", task->request_id);
+  co_return boost::system::result<void>();
+}
+
+// What `memory::Node` has done for it so far, by hand.
+asio::awaitable<void> serve_one_poll(Store::agent_type agent) {
+  // [poll]
+  agent.set_active();
+  auto task = co_await agent.get_task();
+  if (task) {
+    const auto sent = co_await deliver(task->message());
+    if (sent) {
+      task->delivered();
+    }
+  }
+  agent.change_node_status_after_task();
+  // [/poll]
+}
+
 asio::awaitable<void> story(Store& store) {
   const auto agent = store.retrieve("hospital-1").value();
   fedagent::memory::Node node(store, "hospital-1");
@@ -43,6 +63,11 @@ asio::awaitable<void> story(Store& store) {
   fmt::print("took {} again\n", (*again)->request_id);
   Message reply{.request_id = (*again)->request_id};
   co_await restarted.reply(std::move(reply));
+
+  (void)agent.try_send(Message{.request_id = "r2", .body = "train"});
+  co_await serve_one_poll(agent);
+  Message last{.request_id = "r2"};
+  co_await restarted.reply(std::move(last));
   store.stop();
 }
 

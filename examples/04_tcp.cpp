@@ -24,8 +24,10 @@ asio::awaitable<void> researcher(Store& store, Server& server, Node& node, bool&
   const auto there = co_await store.wait_for_nodes(1, std::chrono::steady_clock::now() + 10s);
   if (there) {
     const auto agent = store.get("hospital-1").value();
+    // [named]
     Message task{.request_id = "round-1", .body = "weights"};
     const auto outcome = co_await agent.request(std::move(task), 10s);
+    // [/named]
     ok = outcome.has_value();
     fmt::print("{}\n", ok ? (*outcome)->body : outcome.error().message());
   }

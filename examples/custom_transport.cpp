@@ -50,10 +50,18 @@ struct DatagramCall {
 };
 // [/transport]
 
-using Store = fedagent::AgentStore<Datagram>;
+// Feedback of any type goes to the observer's hook that takes it.
+struct PrintFeedback {
+  void on_feedback(std::string_view node, const std::string& line) const {
+    fmt::print("{} says: {}\n", node, line);
+  }
+};
+
+using Store = fedagent::AgentStore<Datagram, Message, PrintFeedback>;
 
 namespace {
 
+// [calls]
 asio::awaitable<void> serve_poll(Store& store, DatagramCall call) {
   const auto served = co_await fedagent::serve_task_call(store, call);
   if (!served) {
@@ -70,24 +78,29 @@ asio::awaitable<void> serve_node(Store& store, Socket socket, std::string node) 
     if (error || size == 0) {
       break;
     }
-    if (buffer[0] == 'P') {
+    std::string wire(buffer.data(), size);
+    if (wire.front() == 'P') {
       asio::co_spawn(socket.get_executor(), serve_poll(store, DatagramCall{socket, node}),
                      asio::bind_cancellation_slot(peer_gone.slot(), asio::detached));
+    } else if (wire.front() == 'L') {
+      const auto taken = fedagent::serve_feedback(store, node, wire.substr(1));
+      fmt::print("a log line of {}: {}\n", node, taken ? "taken" : taken.error().message());
     } else {
-      std::string wire(buffer.data(), size);
       const auto taken = co_await fedagent::serve_reply(store, node, std::move(wire));
       fmt::print("a reply of {}: {}\n", node, taken ? "taken" : taken.error().message());
     }
   }
   peer_gone.emit(asio::cancellation_type::terminal);
 }
+// [/calls]
 
-// The node: polls, works, replies.
+// The node: polls, works, says so, replies.
 asio::awaitable<void> hospital(Socket socket) {
   std::array<char, 2048> buffer{};
   co_await socket.async_send(asio::buffer("P", 1), asio::use_awaitable);
   const auto size = co_await socket.async_receive(asio::buffer(buffer), asio::use_awaitable);
   const auto task = Datagram::decode(std::string(buffer.data(), size));
+  co_await socket.async_send(asio::buffer("Lworking", 8), asio::use_awaitable);
   const std::string reply = "R" + task->request_id + "\nlearned from " + task->body;
   co_await socket.async_send(asio::buffer(reply), asio::use_awaitable);
 }

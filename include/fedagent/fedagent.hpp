@@ -11,6 +11,7 @@
 #include "fedagent/observer.hpp"
 #include "fedagent/options.hpp"
 #include "fedagent/poll.hpp"
+#include "fedagent/send_options.hpp"
 #include "fedagent/service.hpp"
 #include "fedagent/status_events.hpp"
 #include "fedagent/task.hpp"

@@ -229,8 +229,8 @@ class NodeAgentAsync {
 
   /// Sets this agent's own disconnection timeout; a running one starts again.
   /** @par Errors `std::invalid_argument` when out of range, see `AgentOptions`. */
-  void disconnect_timeout(Duration timeout) const { core_->set_disconnect_timeout(timeout); }
-  Duration disconnect_timeout() const noexcept { return core_->disconnect_timeout; }
+  void disconnect_timeout(Duration timeout) const { core_->disconnect_timeout(timeout); }
+  Duration disconnect_timeout() const noexcept { return core_->disconnect_timeout(); }
 
   /// Ends every request, message and wait with `stopped`. Nothing is accepted afterwards.
   void stop() const { core_->end(errc::stopped); }
@@ -445,7 +445,7 @@ class NodeAgentAsync {
     if (!forwarded) {
       co_return forwarded.error();
     }
-    core->count_forwarded(message);
+    core->count_reply(message, ReplyDisposition::forwarded);
     co_return ReplyDisposition::forwarded;
   }
 

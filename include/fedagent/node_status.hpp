@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 namespace fedagent {
@@ -26,5 +27,14 @@ constexpr std::string_view to_string(NodeActiveStatus status) noexcept {
   }
   return "UNKNOWN";
 }
+
+/// When a node was last heard of. None: never.
+template <class Clock>
+struct LastSeen {
+  std::optional<typename Clock::time_point> poll{};
+  std::optional<typename Clock::time_point> reply{};
+  /// Any traffic, a poll or a reply too.
+  std::optional<typename Clock::time_point> any{};
+};
 
 }  // namespace fedagent

@@ -1,0 +1,319 @@
+#pragma once
+
+#include <algorithm>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fedagent/counters.hpp"
+#include "fedagent/detail/leases.hpp"
+#include "fedagent/detail/presence.hpp"
+#include "fedagent/detail/task_queue.hpp"
+#include "fedagent/replies.hpp"
+#include "fedagent/task.hpp"
+
+namespace fedagent::detail {
+
+/// The accepted messages of an agent: where each of them is, and how it ends, exactly once.
+/**
+ * A message is queued, leased to a poll, delivered, and, when it is a request, open until its
+ * reply; `TaskState` names the steps. `AgentCore`, derived from this, lets messages in.
+ */
+template <class T, class M, class O>
+class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T>> {
+  using Base = Presence<T, M, O>;
+
+ public:
+  using typename Base::clock_type;
+  using typename Base::error_code;
+  using typename Base::time_point;
+  using Record = TaskRecord<M, clock_type>;
+
+  Ledger(std::string node_id, std::shared_ptr<typename Base::Context> the_context)
+      : Base(std::move(node_id), std::move(the_context)),
+        replies_(context->options.remembered_requests, context->options.remembered_for) {}
+
+  using Base::context;
+  using Base::id;
+  TaskQueue<M, clock_type, typename Base::executor_type> queue;
+
+  Record* find_request(std::string_view request_id) const {
+    return request_id.empty() ? nullptr : replies_.find(request_id);
+  }
+
+  /// Takes the next task for a poll. @pre The queue is not empty.
+  Task<M, clock_type> take(SessionId session) {
+    Record& record = queue.front();
+    queue.remove(record);
+    record.state = TaskState::leased;
+    record.session = session;
+    record.poll = this->polls_opened();
+    ++record.lease;
+    leases_.push_back(record);
+    watch(record);
+    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&record));
+  }
+
+  /// The seed's `task_done`: the oldest task in hand has been delivered.
+  boost::system::result<void> task_done() {
+    Record* const record = leases_.oldest_in_hand();
+    if (record == nullptr) {
+      return make_error_code(errc::no_task_taken);
+    }
+    delivered(*record);
+    return {};
+  }
+
+  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
+  void end_overdue() noexcept {
+    const auto self = this->shared_from_this();
+    while (!queue.empty() && queue.front().armed() &&
+           queue.front().deadline() <= clock_type::now()) {
+      deadline_reached(queue.front());
+    }
+  }
+
+  /// Runs what may throw the exceptions of a user's handler.
+  template <class F>
+  void guarded(F function) noexcept {
+    try {
+      function();
+    } catch (...) {
+      ++counters_.handler_errors;
+      context->hooks.handler_error(id, std::current_exception());
+    }
+  }
+
+  bool drained() const noexcept { return queue.empty() && leases_.empty(); }
+  std::size_t remembered() const noexcept { return replies_.remembered(); }
+  Counters counters() const {
+    Counters now = counters_;
+    now.queued = queue.size();
+    now.queued_bytes = queue.bytes();
+    now.leased = leases_.size();
+    now.open_requests = replies_.open();
+    return now;
+  }
+
+  // ---- the records' view of their owner
+
+  void delivered(Record& record) noexcept override {
+    record.state = TaskState::delivered;
+    record.seen = true;
+    context->hooks.delivered(id, record.message);
+    // A newer poll of the same session came in while this delivery was still being reported.
+    if (this->polled_again(record.session, record.poll)) {
+      confirm_delivery(record);
+    }
+  }
+
+  void untaken(Record& record) noexcept override {
+    if (clock_type::now() >= expiry_of(record)) {
+      end_unconfirmed(record, errc::expired);
+    } else {
+      put_back(record);
+    }
+  }
+
+  void lease_died(Record& record) noexcept override {
+    if (record.retry_count >= context->options.max_retries) {
+      end_unconfirmed(record, errc::retries_exhausted);
+    } else if (clock_type::now() >= expiry_of(record)) {
+      end_unconfirmed(record, errc::expired);
+    } else {
+      redeliver(record, record.retry_count + 1);
+    }
+  }
+
+  void end_unconfirmed(Record& record, errc reason) noexcept override {
+    const auto self = this->weak_from_this().lock();  // the handler may let the last handle go
+    end_record(record, make_error_code(reason), ReplyDisposition::late);
+  }
+
+  void deadline_reached(Record& record) noexcept override {
+    end_unconfirmed(record,
+                    clock_type::now() >= record.end_by ? errc::deadline_passed : errc::expired);
+  }
+
+ protected:
+  ~Ledger() = default;
+
+  /// Takes a record in. @pre There is no open request with its id.
+  Record& admit(boost::intrusive_ptr<Record> record) {
+    record->owner = this;
+    record->sequence = next_sequence_++;
+    if (record->tracked()) {
+      replies_.add(awaited_id(*record->message), *record);
+      ++counters_.requests;
+    }
+    ++counters_.accepted;
+    Record& accepted = *record.detach();
+    queue.push_back(accepted);
+    watch(accepted);
+    context->hooks.queued(id, accepted.message, this->status().status());
+    return accepted;
+  }
+
+  /// Ends the oldest queued messages, those that are there now, while `more()` says so.
+  /** Their handlers may send again: what they send stays. */
+  template <class More>
+  void drop_oldest_while(More more, errc reason) {
+    const auto newest = next_sequence_;
+    while (!queue.empty() && queue.front().sequence < newest && more()) {
+      end_unconfirmed(queue.front(), reason);
+    }
+  }
+
+  void redeliver(Record& record, std::uint32_t retry_count) {
+    if (record.state == TaskState::working) {
+      --counters_.confirmed;
+    }
+    put_back(record);
+    record.retry_count = retry_count;
+    ++counters_.redelivered;
+    context->hooks.requeued(id, record.message, retry_count);
+  }
+
+  /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
+  void confirm(Record& record) {
+    if (record.state == TaskState::working) {
+      return;
+    }
+    leave_list(record);
+    record.state = TaskState::working;
+    ++counters_.confirmed;
+    watch(record);
+    context->hooks.confirmed(id, record.message);
+    tell_if_drained();
+  }
+
+  void end_record(Record& record, error_code reason, ReplyDisposition further) noexcept {
+    const auto index = static_cast<std::size_t>(reason.value()) - 1;
+    if (record.state != TaskState::working) {
+      leave_list(record);
+      ++counters_.dropped[index];
+      context->hooks.dropped(id, record.message, reason);
+    }
+    if (record.tracked()) {
+      ++counters_.failed[index];
+    }
+    finish(record, reason, further);
+  }
+
+  /// The one place where a record ends. The handler runs last.
+  void finish(Record& record, Outcome<M> outcome, ReplyDisposition further) noexcept {
+    const boost::intrusive_ptr<Record> owned(&record, false);
+    record.state = TaskState::ended;
+    record.owner = nullptr;
+    record.disarm();
+    if (record.tracked()) {
+      replies_.finish(awaited_id(*record.message), further, clock_type::now());
+    }
+    tell_if_drained();
+    guarded([&] { record.complete(std::move(outcome)); });
+  }
+
+  void end_all(error_code reason) noexcept {
+    while (!queue.empty()) {
+      end_record(queue.front(), reason, ReplyDisposition::late);
+    }
+    while (!leases_.empty()) {
+      end_record(leases_.front(), reason, ReplyDisposition::late);
+    }
+    while (Record* const record = replies_.any()) {
+      end_record(*record, reason, ReplyDisposition::late);
+    }
+  }
+
+  Replies<Record, clock_type> replies_;
+  Counters counters_;
+
+ private:
+  // What a poll that opens tells about the tasks that earlier polls took.
+  void on_poll(SessionId session) override {
+    const bool takes_over = context->options.polls == PollPolicy::newest_wins;
+    leases_.settle_all([&](Record& record) {
+      const bool other = session != 0 && record.session != 0 && session != record.session;
+      if (record.in_hand() && !(other && takes_over)) {
+        return false;
+      }
+      if (other) {
+        lease_died(record);
+      } else {
+        confirm_delivery(record);
+      }
+      return true;
+    });
+  }
+
+  void on_lost() override {
+    queue.senders.wake_first(1);
+    leases_.settle_all([this](Record& record) {
+      if (record.in_hand()) {
+        return false;
+      }
+      lease_died(record);
+      return true;
+    });
+    const bool drop = context->options.queued_on_disconnect == QueuedPolicy::drop;
+    drop_oldest_while([drop] { return drop; }, errc::disconnected);
+  }
+
+  // Above the queue's age a task is not delivered any more; out of the queue the age does not
+  // matter.
+  time_point expiry_of(const Record& record) const {
+    const auto max_age = context->options.max_age;
+    return max_age > Duration::zero()
+               ? record.first_send_time +
+                     std::chrono::duration_cast<typename clock_type::duration>(max_age)
+               : time_point::max();
+  }
+
+  void watch(Record& record) {
+    const auto at = record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
+                                                      : record.end_by;
+    if (at == time_point::max()) {
+      record.disarm();
+    } else if (!record.armed() || record.deadline() != at) {
+      context->watchdog.arm(record, at);
+    }
+  }
+
+  void leave_list(Record& record) noexcept {
+    if (record.state == TaskState::queued) {
+      queue.remove(record);
+    } else if (record.state == TaskState::leased || record.state == TaskState::delivered) {
+      leases_.remove(record);
+    }
+  }
+
+  void put_back(Record& record) {
+    leave_list(record);
+    record.state = TaskState::queued;
+    queue.put_back(record);
+    watch(record);
+  }
+
+  void confirm_delivery(Record& record) {
+    confirm(record);
+    if (!record.tracked()) {
+      finish(record, MessagePtr<M>(), ReplyDisposition::late);
+    }
+  }
+
+  void tell_if_drained() noexcept {
+    if (drained()) {
+      this->changed.wake_all();
+    }
+  }
+
+  Leases<M, clock_type> leases_;
+  std::uint64_t next_sequence_ = 0;
+};
+
+}  // namespace fedagent::detail

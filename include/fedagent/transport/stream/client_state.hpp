@@ -17,7 +17,7 @@
 #include "fedagent/detail/waiter.hpp"
 #include "fedagent/error.hpp"
 #include "fedagent/transport/stream/back_off.hpp"
-#include "fedagent/transport/stream/connection.hpp"
+#include "fedagent/transport/stream/context.hpp"
 #include "fedagent/transport/stream/options.hpp"
 #include "fedagent/transport/stream/outbox.hpp"
 

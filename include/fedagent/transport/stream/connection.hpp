@@ -12,39 +12,23 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/socket_base.hpp>
 #include <boost/asio/write.hpp>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 
-#include "fedagent/detail/watchdog.hpp"
+#include "fedagent/error.hpp"
+#include "fedagent/transport/stream/context.hpp"
+#include "fedagent/transport/stream/error.hpp"
+#include "fedagent/transport/stream/frame.hpp"
 #include "fedagent/transport/stream/joiner.hpp"
 #include "fedagent/transport/stream/options.hpp"
+#include "fedagent/transport/stream/payload.hpp"
+#include "fedagent/transport/stream/timeouts.hpp"
 #include "fedagent/transport/stream/turn.hpp"
 
 namespace fedagent::stream::detail {
-
-/// What the connections of a server, or of a client, share.
-template <class Executor_, class Clock>
-struct Context {
-  using executor_type = Executor_;
-
-  Context(const Executor_& the_executor, const ConnectionOptions& the_options,
-          std::uint64_t max_incoming_bytes)
-      : executor(the_executor),
-        connection_options(the_options),
-        incoming{.limit = max_incoming_bytes},
-        watchdog(the_executor) {}
-
-  Executor_ executor;
-  ConnectionOptions connection_options;
-  Budget incoming;
-  fedagent::detail::Watchdog<Clock, Executor_> watchdog;
-};
 
 /// Frames over any AsyncStream: one coroutine reads, any number of them write in turn.
 /**
@@ -60,11 +44,9 @@ struct Context {
  * Unsafe: on one executor.
  */
 template <class Stream, class Executor, class Clock>
-class Connection : public std::enable_shared_from_this<Connection<Stream, Executor, Clock>>,
-                   private fedagent::detail::Deadlines<Clock>::Entry {
+class Connection : public std::enable_shared_from_this<Connection<Stream, Executor, Clock>> {
  public:
   using error_code = boost::system::error_code;
-  using time_point = typename Clock::time_point;
   template <class T>
   using awaitable = boost::asio::awaitable<T, Executor>;
 
@@ -74,10 +56,10 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   using Parts = std::array<boost::asio::const_buffer, N>;
 
   Connection(Stream stream, std::shared_ptr<Context<Executor, Clock>> context)
-      : context_(std::move(context)), stream_(std::move(stream)) {}
+      : context_(std::move(context)), stream_(std::move(stream)), timeouts_(*this, *context_) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  virtual ~Connection() { this->disarm(); }
+  virtual ~Connection() = default;
 
   Stream& stream() noexcept { return stream_; }
   const Executor& executor() const noexcept { return context_->executor; }
@@ -101,8 +83,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       close();
       return;
     }
-    close_by_ = after(options().close_timeout);
-    watch(close_by_);
+    timeouts_.expect_end();
     try {
       boost::asio::co_spawn(executor(), say_goodbye(this->shared_from_this()),
                             boost::asio::detached);
@@ -117,10 +98,10 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       return;
     }
     closed_ = true;
+    timeouts_.stop();
     if (!fault_) {
       fail(boost::asio::error::operation_aborted, false);
     }
-    this->disarm();
     error_code ignored;
     stream_.lowest_layer().close(ignored);
   }
@@ -128,13 +109,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   // ---- reading: one coroutine
 
   /// The time for the first frame runs from here.
-  void expect_hello() noexcept { expect(Expecting::hello, options().hello_timeout); }
+  void expect_hello() noexcept { timeouts_.expect_hello(); }
 
   /// Waits for the next frame. @return `eof`: the peer has left, not in the middle of a message.
   static awaitable<error_code> read_header(Connection& c, FrameHeader& header) {
-    if (c.expecting_ != Expecting::hello) {
-      c.expect(Expecting::frame, c.options().peer_timeout);
-    }
+    c.timeouts_.expect_frame();
     std::array<unsigned char, FrameHeader::encoded_size> bytes{};
     const auto [error, size] = co_await boost::asio::async_read(
         c.stream_, boost::asio::buffer(bytes), boost::asio::as_tuple(boost::asio::deferred));
@@ -158,7 +137,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   /// Fills the buffers with what comes next of the frame.
   template <std::size_t N>
   static awaitable<error_code> read(Connection& c, Spaces<N> buffers) {
-    c.expect(Expecting::rest, c.options().frame_timeout);
+    c.timeouts_.expect_rest();
     const auto [error, size] = co_await boost::asio::async_read(
         c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
     c.read_ended(error);
@@ -238,23 +217,16 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   virtual void failing() noexcept = 0;
 
  private:
-  enum class Expecting : std::uint8_t { nothing, hello, frame, rest };
-
-  static time_point after(Duration duration) noexcept {
-    return Clock::now() + std::chrono::duration_cast<typename Clock::duration>(duration);
-  }
-
   // With the turn.
   template <std::size_t N>
   static awaitable<error_code> write_now(Connection& c, EncodedHead head, Parts<N> rest) {
     Parts<N + 1> buffers;
     buffers[0] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
     std::copy(rest.begin(), rest.end(), buffers.begin() + 1);
-    c.write_by_ = after(c.options().frame_timeout);
-    c.watch(c.write_by_);
+    c.timeouts_.write_begins();
     const auto [error, size] = co_await boost::asio::async_write(
         c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
-    c.write_by_ = time_point::max();
+    c.timeouts_.write_ended();
     if (error) {
       c.fail(error, false);
       c.close();
@@ -278,7 +250,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
         auto writing = write_now(*c, head, Parts<1>{boost::asio::buffer(payload)});
         co_await std::move(writing);
       }
-      // The reader goes on until the peer has seen the end, or `close_by_`.
+      // The reader goes on until the peer has seen the end, or `close_timeout`.
       if (error_code ignored; !c->closed_) {
         c->stream_.lowest_layer().shutdown(boost::asio::socket_base::shutdown_send, ignored);
       }
@@ -287,44 +259,9 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     }
   }
 
-  void expect(Expecting what, Duration within) noexcept {
-    expecting_ = what;
-    read_by_ = what == Expecting::nothing ? time_point::max() : after(within);
-    if (what != Expecting::nothing) {
-      watch(read_by_);
-    }
-  }
-
   void read_ended(error_code error) noexcept {
-    expect(Expecting::nothing, Duration::zero());
+    timeouts_.read_ended();
     read_ended_ = read_ended_ || error;
-  }
-
-  // The deadline moves with every frame. What is armed stays armed until it is due, unless
-  // something is due earlier; then the deadlines are looked at anew.
-  void watch(time_point at) noexcept {
-    if (!closed_ && (!this->armed() || at < this->deadline())) {
-      context_->watchdog.arm(*this, at);
-    }
-  }
-
-  void on_deadline() noexcept override {
-    const auto now = Clock::now();
-    if (fault_) {
-      if (now >= close_by_) {
-        close();
-      } else {
-        watch(close_by_);
-      }
-    } else if (now >= write_by_) {
-      fail(errc::write_timeout, false);
-    } else if (now >= read_by_) {
-      fail(expecting_ == Expecting::hello   ? errc::hello_timeout
-           : expecting_ == Expecting::frame ? errc::peer_silent
-                                            : errc::frame_timeout);
-    } else if (const auto next = std::min(read_by_, write_by_); next != time_point::max()) {
-      watch(next);
-    }
   }
 
   // Destroyed last: the joiner gives its bytes back.
@@ -333,11 +270,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   std::unique_ptr<Joiner> joiner_;
   Turn<Clock, Executor> turn_;
   Limits peer_{};
+  Timeouts<Connection, Executor, Clock> timeouts_;
   error_code fault_;
-  time_point read_by_ = time_point::max();
-  time_point write_by_ = time_point::max();
-  time_point close_by_ = time_point::max();
-  Expecting expecting_ = Expecting::nothing;
   bool read_ended_ = false;
   bool closed_ = false;
 };

@@ -1,50 +1,34 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/error.hpp>
+#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/system/result.hpp>
 #include <memory>
 #include <string>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/service.hpp"
 #include "fedagent/transport/stream/chunks.hpp"
-#include "fedagent/transport/stream/connection.hpp"
+#include "fedagent/transport/stream/polled_connection.hpp"
 #include "fedagent/transport/stream/server_state.hpp"
 
 namespace fedagent::stream::detail {
 
-/// One connection of a server: the hello, then polls, replies, feedback and pings until it ends.
+/// One connection of a server: the hello, then what the node sends until it ends.
 template <class Store, class Stream, class Layer>
-class ServerConnection final
-    : public Connection<Stream, typename Store::executor_type, typename Store::clock_type>,
-      public ServerPeer {
-  using Base = Connection<Stream, typename Store::executor_type, typename Store::clock_type>;
-  using State = ServerState<Store>;
-  using Transport = typename Store::transport_type;
+class ServerConnection final : public PolledConnection<Store, Stream> {
+  using Base = PolledConnection<Store, Stream>;
 
  public:
   using error_code = boost::system::error_code;
   template <class T>
   using awaitable = typename Base::template awaitable<T>;
-  template <class T>
-  using result = boost::system::result<T>;
 
-  ServerConnection(Stream stream, Layer layer, std::shared_ptr<State> state)
-      : Base(std::move(stream), state), state_(std::move(state)), layer_(std::move(layer)) {
-    state_->add(*this);
+  ServerConnection(Stream stream, Layer layer, std::shared_ptr<ServerState<Store>> state)
+      : Base(std::move(stream), std::move(state)), layer_(std::move(layer)) {
+    this->state().add(*this);
   }
-  ~ServerConnection() override { state_->remove(*this); }
-
-  void end(error_code why) noexcept override { this->fail(why); }
-  void message_ends() noexcept override { answered_ = true; }
+  ~ServerConnection() override { this->state().remove(*this); }
 
   /// The whole life of a connection.
   static awaitable<void> serve(std::shared_ptr<ServerConnection> c) {
@@ -65,7 +49,7 @@ class ServerConnection final
     } catch (...) {
       c->close();
     }
-    c->state_->report(*c, c->fault());
+    c->state().report(*c, c->fault());
   }
 
  private:
@@ -73,7 +57,7 @@ class ServerConnection final
 
   static awaitable<error_code> converse(std::shared_ptr<ServerConnection> c) {
     c->expect_hello();
-    error_code error = c->state_->refusal;
+    error_code error = c->state().refusal;
     if (error || c->fault()) {
       co_return c->fault() ? c->fault() : error;
     }
@@ -90,7 +74,7 @@ class ServerConnection final
       auto reading = Base::read_header(*c, header);
       error = co_await std::move(reading);
       if (!error) {
-        c->state_->alive(*c);
+        c->state().alive(*c);
         auto taking = take_frame(c, header);
         error = co_await std::move(taking);
       }
@@ -123,7 +107,7 @@ class ServerConnection final
       co_return error;
     }
     c.peer_limits(hello->limits);
-    auto writing = Base::write_frame(c, FrameType::welcome, encode(c.state_->welcome()));
+    auto writing = Base::write_frame(c, FrameType::welcome, encode(c.state().welcome()));
     error = co_await std::move(writing);
     co_return error;
   }
@@ -134,7 +118,7 @@ class ServerConnection final
         return errc::not_authenticated;
       }
     }
-    return state_->register_node(*this, hello);
+    return this->state().register_node(*this, hello);
   }
 
   static awaitable<error_code> take_frame(const std::shared_ptr<ServerConnection>& c,
@@ -142,7 +126,7 @@ class ServerConnection final
     error_code error;
     switch (header.type) {
       case FrameType::poll:
-        error = c->open_poll(c);
+        error = Base::open_poll(c);
         break;
       case FrameType::ping: {
         auto writing = Base::write_frame(*c, FrameType::pong, std::string());
@@ -190,8 +174,8 @@ class ServerConnection final
     c.joiner().reset();
     message.source = c.node_id;
     ReplyResult taken = make_error_code(fedagent::errc::stopped);
-    if (c.state_->store != nullptr) {
-      auto serving = take_message(*c.state_->store, c.node_id, std::move(message));
+    if (c.state().store != nullptr) {
+      auto serving = take_message(*c.state().store, c.node_id, std::move(message));
       taken = co_await std::move(serving);
     }
     auto writing = Base::write_frame(c, FrameType::reply_result, encode(taken));
@@ -212,7 +196,7 @@ class ServerConnection final
 
   error_code check_ids(FrameType type) {
     const auto& message = this->joiner()->message();
-    if (!message.source.empty() && message.source != node_id) {
+    if (!message.source.empty() && message.source != this->node_id) {
       return errc::foreign_source;
     }
     if (type == FrameType::overlay && message.destination.empty()) {
@@ -235,92 +219,10 @@ class ServerConnection final
     if (!feedback) {
       co_return feedback.error();
     }
-    if (c.state_->store != nullptr) {
-      serve_feedback(*c.state_->store, c.node_id, *feedback);
+    if (c.state().store != nullptr) {
+      serve_feedback(*c.state().store, c.node_id, *feedback);
     }
     co_return error;
-  }
-
-  // ---- polls
-
-  /// The server's side of a poll, for `serve_task_call`.
-  struct Call {
-    std::shared_ptr<ServerConnection> c;
-
-    std::string_view node_id() const noexcept { return c->node_id; }
-    SessionId session() const noexcept { return c->session; }
-    awaitable<result<void>> deliver(MessagePtr<typename Store::message_type> message) {
-      return deliver_task(c, std::move(message));
-    }
-  };
-
-  static awaitable<result<void>> deliver_task(std::shared_ptr<ServerConnection> c,
-                                              MessagePtr<typename Store::message_type> message) {
-    c->parked_ = false;
-    error_code error;
-    if constexpr (std::is_same_v<typename Store::message_type, Message>) {
-      auto writing = write_message(*c, FrameType::task, *message);
-      error = co_await std::move(writing);
-    } else {
-      const result<Message> encoded = Transport::encode(*message);
-      if (!encoded) {
-        co_return fedagent::make_error_code(fedagent::errc::not_encodable);
-      }
-      auto writing = write_message(*c, FrameType::task, *encoded);
-      error = co_await std::move(writing);
-    }
-    if (error == errc::message_too_large || error == errc::id_too_long) {
-      co_return fedagent::make_error_code(fedagent::errc::not_encodable);
-    }
-    if (error) {
-      co_return error;
-    }
-    co_return result<void>();
-  }
-
-  // The node may poll again as soon as it has the end of an answer, which can be before this end
-  // has seen that end written.
-  error_code open_poll(const std::shared_ptr<ServerConnection>& c) {
-    if (!polling_) {
-      polling_ = true;
-      answered_ = false;
-      parked_ = true;
-      boost::asio::co_spawn(
-          this->executor(), serve_polls(c),
-          boost::asio::bind_cancellation_slot(poll_cancelled_.slot(), boost::asio::detached));
-      return {};
-    }
-    if (!answered_ || polled_again_) {
-      return errc::poll_already_open;
-    }
-    polled_again_ = true;
-    return {};
-  }
-
-  static awaitable<void> serve_polls(std::shared_ptr<ServerConnection> c) {
-    try {
-      while (!c->fault() && c->state_->store != nullptr) {
-        Call call{c};
-        auto serving = serve_task_call(*c->state_->store, call);
-        const auto served = co_await std::move(serving);
-        c->parked_ = false;
-        if (!served && !c->fault()) {
-          c->answered_ = true;
-          auto telling = Base::write_frame(*c, FrameType::poll_end, encode_error(served.error()));
-          co_await std::move(telling);
-        }
-        if (!c->polled_again_) {
-          break;
-        }
-        c->polled_again_ = false;
-        c->answered_ = false;
-        c->parked_ = true;
-      }
-    } catch (...) {
-      // The wait for a task was cancelled: the connection has failed.
-    }
-    c->parked_ = false;
-    c->polling_ = false;
   }
 
   bool is_end(error_code error) const noexcept override {
@@ -331,21 +233,7 @@ class ServerConnection final
     }
   }
 
-  void failing() noexcept override {
-    if (parked_) {
-      poll_cancelled_.emit(boost::asio::cancellation_type::terminal);
-    }
-  }
-
-  std::shared_ptr<State> state_;
   [[no_unique_address]] Layer layer_;
-  boost::asio::cancellation_signal poll_cancelled_;
-  bool polling_ = false;
-  /// The wait for a task has not ended yet.
-  bool parked_ = false;
-  /// The answer to the open poll is written, or about to be.
-  bool answered_ = false;
-  bool polled_again_ = false;
   bool peer_left_ = false;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <boost/asio/error.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/system/error_code.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -13,7 +14,7 @@
 
 #include "fedagent/detail/waiter.hpp"
 #include "fedagent/transport.hpp"
-#include "fedagent/transport/stream/connection.hpp"
+#include "fedagent/transport/stream/context.hpp"
 #include "fedagent/transport/stream/options.hpp"
 
 namespace fedagent::stream {

@@ -42,6 +42,7 @@ class AgentStore {
   using message_ptr = typename agent_type::message_ptr;
   using outcome_type = typename agent_type::outcome_type;
   using send_options = typename agent_type::send_options;
+  using sendable = typename agent_type::sendable;
   using forwarder_type = typename agent_type::forwarder_type;
   using status_events_type = StatusEvents<clock_type, executor_type>;
   using agent_map = boost::unordered_flat_map<std::string, agent_type, std::hash<std::string>>;
@@ -120,7 +121,7 @@ class AgentStore {
 
   /// Sends to a node that is known; see `NodeAgent::try_send`. @par Errors Also `unknown_node`.
   template <class Handler = NoHandler>
-  result<void> try_send(std::string_view node_id, message_ptr message, Handler on_reply = {},
+  result<void> try_send(std::string_view node_id, sendable message, Handler on_reply = {},
                         const send_options& options = {}) const {
     const auto agent = get(node_id);
     if (!agent) {
@@ -131,35 +132,33 @@ class AgentStore {
 
   /// As `try_send`, from any thread; a refusal goes to the handler too.
   template <class Handler = NoHandler>
-  void send(std::string node_id, message_ptr message, Handler on_reply = {},
+  void send(std::string node_id, sendable message, Handler on_reply = {},
             send_options options = {}) const {
-    boost::asio::post(state_->executor,
-                      [state = state_, node_id = std::move(node_id), message = std::move(message),
-                       on_reply = std::move(on_reply), options]() mutable {
-                        const auto found = state->agents.find(node_id);
-                        if (found == state->agents.end()) {
-                          state->tell_unknown(node_id, on_reply);
-                        } else {
-                          const auto core = found->second;  // a handler may erase the agent
-                          agent_type::send_or_tell(core, message, on_reply, options);
-                        }
-                      });
+    boost::asio::post(state_->executor, [state = state_, node_id = std::move(node_id),
+                                         message = std::move(message).share(),
+                                         on_reply = std::move(on_reply), options]() mutable {
+      const auto found = state->agents.find(node_id);
+      if (found == state->agents.end()) {
+        state->tell_unknown(node_id, on_reply);
+      } else {
+        const auto core = found->second;  // a handler may erase the agent
+        agent_type::send_or_tell(core, message, on_reply, options);
+      }
+    });
   }
 
   /// Sends one shared message to every agent. @return How many accepted it.
-  std::size_t broadcast(const message_ptr& message) const {
+  std::size_t broadcast(sendable message) const {
+    const auto shared = std::move(message).share();
     // The handlers of what is displaced may add and remove agents.
     std::vector<agent_type> agents;
     agents.reserve(size());
     for_each([&](const agent_type& agent) { agents.push_back(agent); });
     std::size_t accepted = 0;
     for (const auto& agent : agents) {
-      accepted += agent.try_send(message) ? 1U : 0U;
+      accepted += agent.try_send(shared) ? 1U : 0U;
     }
     return accepted;
-  }
-  std::size_t broadcast(message_type message) const {
-    return broadcast(std::make_shared<const message_type>(std::move(message)));
   }
 
   // ---- state
@@ -221,8 +220,7 @@ class AgentStore {
       }
       NoHandler nobody;
       const send_options plainly{};  // named: GCC 12 warns of the members of a temporary
-      const auto sent = found->second->send(message, nobody, plainly);
-      return sent ? result<void>() : result<void>(sent.error());
+      return found->second->try_send(message, nobody, plainly);
     }
 
     /// Why there is no agent.
@@ -301,9 +299,7 @@ class AgentStore {
     while (!waiter.verdict() && state->present() < count) {
       if (!waiter.in_line()) {
         state->present_changed.push_back(waiter);
-        if (deadline != time_point::max()) {
-          state->watchdog.arm(waiter, deadline);
-        }
+        state->watchdog.arm(waiter, deadline);
       }
       state.reset();
       co_await waiter.wait();

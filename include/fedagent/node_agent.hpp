@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "fedagent/detail/agent_core.hpp"
+#include "fedagent/detail/agent_coroutines.hpp"
 
 namespace fedagent {
 
@@ -62,6 +62,7 @@ class NodeAgentAsync {
   using message_ptr = MessagePtr<message_type>;
   using outcome_type = Outcome<message_type>;
   using send_options = SendOptions<clock_type>;
+  using sendable = Sendable<message_type>;
   template <class T>
   using awaitable = boost::asio::awaitable<T, executor_type>;
   template <class T>
@@ -103,30 +104,17 @@ class NodeAgentAsync {
    */
   template <class Handler = NoHandler>
     requires std::invocable<Handler, outcome_type>
-  awaitable<result<void>> send_async(message_ptr message, Handler on_reply = {},
+  awaitable<result<void>> send_async(sendable message, Handler on_reply = {},
                                      send_options options = {}) const {
-    return send_when_room(core_, std::move(message), std::move(on_reply), options);
-  }
-  template <class Handler = NoHandler>
-  awaitable<result<void>> send_async(message_type message, Handler on_reply = {},
-                                     send_options options = {}) const {
-    return send_async(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
-                      options);
+    return Coroutines::send(core_, std::move(message).share(), std::move(on_reply), options);
   }
 
   /// As `send_async`, at once: a full queue is `queue_full` under every policy but `drop_oldest`.
   template <class Handler = NoHandler>
     requires std::invocable<Handler, outcome_type>
-  result<void> try_send(message_ptr message, Handler on_reply = {},
+  result<void> try_send(sendable message, Handler on_reply = {},
                         const send_options& options = {}) const {
-    const auto sent = core_->send(message, on_reply, options);
-    return sent ? result<void>() : result<void>(sent.error());
-  }
-  template <class Handler = NoHandler>
-  result<void> try_send(message_type message, Handler on_reply = {},
-                        const send_options& options = {}) const {
-    return try_send(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
-                    options);
+    return core_->try_send(std::move(message).share(), on_reply, options);
   }
 
   /// Sends a request and waits for its outcome.
@@ -138,22 +126,14 @@ class NodeAgentAsync {
    * Withdraws the request, as `flush` does: a task that is still queued is not delivered, the reply
    * to one that is out will be a late one.
    */
-  awaitable<outcome_type> request(message_ptr message,
-                                  time_point deadline = time_point::max()) const {
-    return request_outcome(core_, std::move(message), deadline);
-  }
-  awaitable<outcome_type> request(message_type message,
-                                  time_point deadline = time_point::max()) const {
-    return request(std::make_shared<const message_type>(std::move(message)), deadline);
+  awaitable<outcome_type> request(sendable message, time_point deadline = time_point::max()) const {
+    return Coroutines::request(core_, std::move(message).share(), deadline);
   }
   /// As above; the time runs from this call.
-  awaitable<outcome_type> request(message_ptr message, Duration timeout) const {
+  awaitable<outcome_type> request(sendable message, Duration timeout) const {
     return request(
         std::move(message),
         clock_type::now() + std::chrono::duration_cast<typename clock_type::duration>(timeout));
-  }
-  awaitable<outcome_type> request(message_type message, Duration timeout) const {
-    return request(std::make_shared<const message_type>(std::move(message)), timeout);
   }
 
   /// Ends a request with `flushed`, and withdraws its task if that is still queued.
@@ -168,7 +148,9 @@ class NodeAgentAsync {
   }
 
   /// Waits until nothing is queued and every delivery is confirmed.
-  awaitable<result<void>> join() const { return wait_until(core_, Drained{}); }
+  awaitable<result<void>> join() const {
+    return Coroutines::wait_until(core_, typename Coroutines::Drained{});
+  }
 
   // ---- the node's side
 
@@ -187,7 +169,7 @@ class NodeAgentAsync {
    * C7 to C9.
    */
   awaitable<result<task_type>> get_task(time_point until = time_point::max()) const {
-    return take_next(core_, nullptr, until);
+    return Coroutines::take(core_, nullptr, until);
   }
 
   /// The oldest task in hand was handed over by the transport; the same as its `Task::delivered`.
@@ -208,7 +190,7 @@ class NodeAgentAsync {
    * D1 to D10.
    */
   awaitable<result<ReplyDisposition>> on_reply(typename Transport_::wire_type wire) const {
-    return take_reply(core_, std::move(wire));
+    return Coroutines::take_reply(core_, std::move(wire));
   }
 
   // ---- state
@@ -220,7 +202,7 @@ class NodeAgentAsync {
   std::size_t open_polls() const noexcept { return core_->status().open_polls(); }
   /// Waits until the node has this status. @par Errors `removed`, `stopped`.
   awaitable<result<void>> wait_for(NodeActiveStatus status) const {
-    return wait_until(core_, HasStatus{status});
+    return Coroutines::wait_until(core_, typename Coroutines::HasStatus{status});
   }
   LastSeen<clock_type> last_seen() const noexcept { return core_->last_seen; }
   Counters counters() const { return core_->counters(); }
@@ -238,216 +220,10 @@ class NodeAgentAsync {
  protected:
   using Context = detail::AgentContext<Transport_, Message_, Observer_>;
   using Core = detail::AgentCore<Transport_, Message_, Observer_>;
-  using Waiter = detail::Waiter<clock_type, executor_type>;
+  using Coroutines = detail::AgentCoroutines<Transport_, Message_, Observer_>;
   friend class Poll<Transport_, Message_, Observer_>;
 
   explicit NodeAgentAsync(std::shared_ptr<Core> core) noexcept : core_(std::move(core)) {}
-
-  // The coroutines. While one is suspended it does not hold the agent: it looks for it again when
-  // it wakes, and an agent that ended has told its waiters why.
-
-  template <class Handler>
-  static awaitable<result<void>> send_when_room(std::weak_ptr<Core> agent, message_ptr message,
-                                                Handler on_reply, send_options options) {
-    auto core = agent.lock();
-    if (!core) {
-      co_return make_error_code(errc::stopped);
-    }
-    constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
-    Waiter waiter(core->context->executor);
-    while (core->waits_for_room(*message, handled, options, waiter.in_line())) {
-      if (!waiter.in_line()) {
-        core->queue.senders.push_back(waiter);
-        if (options.deadline != time_point::max()) {
-          core->context->watchdog.arm(waiter, options.deadline);
-        }
-      }
-      core.reset();
-      co_await waiter.wait();
-      core = agent.lock();
-      if (waiter.verdict()) {
-        waiter.step_out();
-        if (core) {
-          core->queue.senders.wake_first(1);
-        }
-        co_return waiter.verdict();
-      }
-    }
-    const auto sent = core->send(message, on_reply, options, waiter.in_line());
-    waiter.step_out();
-    core->queue.senders.wake_first(1);
-    if (!sent) {
-      co_return sent.error();
-    }
-    co_return result<void>();
-  }
-
-  // A request that its coroutine awaits. Destroyed before the outcome, it withdraws the request.
-  struct Awaited {
-    struct Handler {
-      Awaited* awaited;
-      void operator()(outcome_type came) const {
-        awaited->record.reset();
-        awaited->outcome = std::move(came);
-        awaited->waiter.wake();
-      }
-    };
-
-    explicit Awaited(const executor_type& executor) : waiter(executor) {}
-    Awaited(const Awaited&) = delete;
-    Awaited& operator=(const Awaited&) = delete;
-    ~Awaited() {
-      if (record && record->owner != nullptr) {
-        record->owner->end_unconfirmed(*record, errc::cancelled);
-      }
-    }
-
-    Waiter waiter;
-    std::optional<outcome_type> outcome{};
-    boost::intrusive_ptr<detail::TaskRecord<message_type, clock_type>> record{};
-  };
-
-  static awaitable<outcome_type> request_outcome(std::weak_ptr<Core> agent, message_ptr message,
-                                                 time_point deadline) {
-    auto core = agent.lock();
-    if (!core) {
-      co_return make_error_code(errc::stopped);
-    }
-    Awaited awaited(core->context->executor);
-    const send_options options{.deadline = deadline};
-    const auto request_id = detail::awaited_id(*message);
-    auto room =
-        send_when_room(core, std::move(message), typename Awaited::Handler{&awaited}, options);
-    core.reset();
-    auto sent = co_await std::move(room);
-    if (!sent) {
-      co_return sent.error();
-    }
-    core = agent.lock();
-    if (core && !awaited.outcome) {
-      awaited.record = core->find_request(request_id);
-    }
-    core.reset();
-    while (!awaited.outcome && !awaited.waiter.verdict()) {
-      co_await awaited.waiter.wait();
-    }
-    if (awaited.outcome) {
-      co_return *std::move(awaited.outcome);
-    }
-    co_return awaited.waiter.verdict();
-  }
-
-  static awaitable<result<task_type>> take_next(std::weak_ptr<Core> agent,
-                                                detail::PollState<clock_type, executor_type>* poll,
-                                                time_point until) {
-    auto core = agent.lock();
-    if (!core) {
-      co_return make_error_code(errc::stopped);
-    }
-    core->end_overdue();
-    if (core->ended() || (poll != nullptr && poll->superseded)) {
-      co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
-    }
-    // Those in line have a task each, as far as the tasks go: nobody overtakes.
-    if (core->queue.empty() || !core->queue.takers.empty()) {
-      Waiter waiter(core->context->executor, errc::poll_ended);
-      core->queue.takers.push_back(waiter);
-      core->queue.wake_takers();
-      if (until != time_point::max()) {
-        core->context->watchdog.arm(waiter, until);
-      }
-      if (poll != nullptr) {
-        poll->waiter = &waiter;
-      }
-      do {
-        core.reset();
-        co_await waiter.wait();
-        core = agent.lock();
-        if (!waiter.verdict()) {
-          core->end_overdue();
-        }
-      } while (!waiter.verdict() && core->queue.empty());
-      waiter.step_out();
-      if (poll != nullptr) {
-        poll->waiter = nullptr;
-      }
-      if (waiter.verdict()) {
-        if (core) {
-          core->queue.wake_takers();
-        }
-        co_return waiter.verdict();
-      }
-    }
-    auto task = core->take(poll != nullptr ? poll->session : 0);
-    core->queue.wake_takers();
-    co_return task;
-  }
-
-  struct Drained {
-    bool operator()(const Core& core) const { return core.drained(); }
-  };
-  struct HasStatus {
-    NodeActiveStatus status;
-    bool operator()(const Core& core) const { return core.status().status() == status; }
-  };
-
-  template <class Condition>
-  static awaitable<result<void>> wait_until(std::weak_ptr<Core> agent, Condition holds) {
-    auto core = agent.lock();
-    if (!core) {
-      co_return make_error_code(errc::stopped);
-    }
-    Waiter waiter(core->context->executor);
-    while (!waiter.verdict()) {
-      if (core->ended()) {
-        co_return core->ended();
-      }
-      if (holds(*core)) {
-        co_return result<void>();
-      }
-      if (!waiter.in_line()) {
-        core->changed.push_back(waiter);
-      }
-      core.reset();
-      co_await waiter.wait();
-      core = agent.lock();
-    }
-    co_return waiter.verdict();
-  }
-
-  static awaitable<result<ReplyDisposition>> take_reply(std::shared_ptr<Core> core,
-                                                        typename Transport_::wire_type wire) {
-    auto decoded = Transport_::decode(std::move(wire));
-    if (!decoded) {
-      co_return decoded.error();
-    }
-    if (core->ended()) {
-      co_return core->ended();
-    }
-    const auto message = std::make_shared<const message_type>(*std::move(decoded));
-    const auto source = message_traits<message_type>::source(*message);
-    if (!source.empty() && source != core->id) {
-      core->count_wrong_node();
-      co_return make_error_code(errc::wrong_node);
-    }
-    if (message_traits<message_type>::destination(*message).empty()) {
-      co_return core->reply(message);
-    }
-    core->alive();
-    auto forwarded = result<void>();
-    if (core->context->forward) {
-      // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
-      auto forwarding = core->context->forward(message);
-      forwarded = co_await std::move(forwarding);
-    } else {
-      forwarded = core->context->route(message);
-    }
-    if (!forwarded) {
-      co_return forwarded.error();
-    }
-    core->count_reply(message, ReplyDisposition::forwarded);
-    co_return ReplyDisposition::forwarded;
-  }
 
   std::shared_ptr<Core> core_;
 };
@@ -466,9 +242,9 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
 
  public:
   using typename Base::message_ptr;
-  using typename Base::message_type;
   using typename Base::outcome_type;
   using typename Base::send_options;
+  using typename Base::sendable;
   template <class T>
   using result = boost::system::result<T>;
 
@@ -486,25 +262,18 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
    */
   template <class Handler = NoHandler>
     requires std::invocable<Handler, outcome_type>
-  std::future<result<void>> send(message_ptr message, Handler on_reply = {},
+  std::future<result<void>> send(sendable message, Handler on_reply = {},
                                  send_options options = {}) const {
     std::promise<result<void>> accepted;
     auto future = accepted.get_future();
     boost::asio::post(
         this->get_executor(),
-        [agent = std::weak_ptr<Core>(this->core_), message = std::move(message),
+        [agent = std::weak_ptr<Core>(this->core_), message = std::move(message).share(),
          on_reply = std::move(on_reply), options, accepted = std::move(accepted)]() mutable {
           accepted.set_value(send_or_tell(agent.lock(), message, on_reply, options));
         });
     return future;
   }
-  template <class Handler = NoHandler>
-  std::future<result<void>> send(message_type message, Handler on_reply = {},
-                                 send_options options = {}) const {
-    return send(std::make_shared<const message_type>(std::move(message)), std::move(on_reply),
-                options);
-  }
-
   /// As `NodeAgentAsync::flush`, from any thread. @return Whether the request was open.
   std::future<bool> flush(std::string request_id, bool stopped = false) const {
     std::promise<bool> existed;
@@ -527,20 +296,18 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
   template <class Handler>
   static result<void> send_or_tell(const std::shared_ptr<Core>& core, const message_ptr& message,
                                    Handler& on_reply, const send_options& options) {
-    const auto sent = core ? core->send(message, on_reply, options)
-                           : result<typename Core::Record*>(make_error_code(errc::stopped));
-    if (sent) {
-      return {};
+    const auto sent = core ? core->try_send(message, on_reply, options)
+                           : result<void>(make_error_code(errc::stopped));
+    const auto tell = [&] { std::move(on_reply)(outcome_type(sent.error())); };
+    if (!sent && core) {
+      core->guarded(tell);
+    } else if (!sent) {
+      try {
+        tell();
+      } catch (...) {  // the agent is gone, and with it the hook to report to
+      }
     }
-    if (core) {
-      core->guarded([&] { std::move(on_reply)(outcome_type(sent.error())); });
-      return sent.error();
-    }
-    try {
-      std::move(on_reply)(outcome_type(sent.error()));
-    } catch (...) {  // the agent is gone, and with it the hook to report to
-    }
-    return sent.error();
+    return sent;
   }
 };
 

@@ -27,24 +27,22 @@ class Poll {
   explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_) {
     state_.session = session;
     const auto core = agent.core_;  // a handler may let the agent go
-    const auto opened = core->open_poll(state_);
-    if (!opened) {
-      error_ = opened.error();
-    } else {
+    state_.error = core->open_poll(state_);
+    if (!state_.error) {
       until_ = core->context->poll_deadline();
     }
   }
   Poll(const Poll&) = delete;
   Poll& operator=(const Poll&) = delete;
   ~Poll() {
-    if (const auto core = core_.lock(); core && !error_) {
+    if (const auto core = core_.lock(); core && !state_.error) {
       state_.unlink();
       core->poll_ended();
     }
   }
 
   /// Why the poll did not open: `poll_refused`, `removed`, `stopped`; no error when it did.
-  boost::system::error_code error() const noexcept { return error_; }
+  boost::system::error_code error() const noexcept { return state_.error; }
 
   /// Waits for the next task, at most for what is left of `poll_timeout`.
   /**
@@ -54,19 +52,13 @@ class Poll {
    * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
    */
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
-    return error_ ? refused(error_) : Agent::take_next(core_, &state_, until_);
+    return Agent::Coroutines::take(core_, &state_, until_);
   }
 
  private:
-  static typename Agent::template awaitable<boost::system::result<typename Agent::task_type>>
-  refused(boost::system::error_code error) {
-    co_return error;
-  }
-
   std::weak_ptr<typename Agent::Core> core_;
-  detail::PollState<typename Agent::clock_type, typename Agent::executor_type> state_;
+  typename Agent::Core::Poll state_;
   typename Agent::time_point until_ = Agent::time_point::max();
-  boost::system::error_code error_;
 };
 
 template <class T, class M, class O>

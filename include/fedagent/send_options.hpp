@@ -1,9 +1,38 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "fedagent/message.hpp"
 
 namespace fedagent {
+
+/// The message of a send, as it is given: the message itself, or a pointer to one that is shared.
+template <class M>
+class Sendable {
+ public:
+  /// Implicit, so that a send is called with either.
+  template <class Given>
+    requires(!std::same_as<std::remove_cvref_t<Given>, Sendable> &&
+             (std::convertible_to<Given, MessagePtr<M>> || std::convertible_to<Given, M>))
+  Sendable(Given&& message) {  // NOLINT(google-explicit-constructor)
+    if constexpr (std::convertible_to<Given, MessagePtr<M>>) {
+      message_ = std::forward<Given>(message);
+    } else {
+      message_ = std::make_shared<const M>(std::forward<Given>(message));
+    }
+  }
+
+  /// The message as it travels.
+  MessagePtr<M> share() && noexcept { return std::move(message_); }
+
+ private:
+  MessagePtr<M> message_{};
+};
 
 /// What a send may say besides the message.
 template <class Clock>

@@ -62,6 +62,14 @@ class AgentCore final : public Ledger<T, M, O> {
     return &this->admit(std::move(record));
   }
 
+  /// As `send`, for who only asks whether it was accepted.
+  template <class Handler>
+  boost::system::result<void> try_send(const MessagePtr<M>& message, Handler& handler,
+                                       const Options& options, bool in_line = false) {
+    const auto sent = send(message, handler, options, in_line);
+    return sent ? boost::system::result<void>() : boost::system::result<void>(sent.error());
+  }
+
   /// Whether a send would be refused for want of room only, and may wait for it.
   bool waits_for_room(const M& message, bool handled, const Options& options, bool in_line) {
     return context->options.overflow == OverflowPolicy::wait &&

@@ -277,9 +277,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void watch(Record& record) {
     const auto at = record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
                                                       : record.end_by;
-    if (at == time_point::max()) {
-      record.disarm();
-    } else if (!record.armed() || record.deadline() != at) {
+    if (!record.armed() || record.deadline() != at) {
       context->watchdog.arm(record, at);
     }
   }

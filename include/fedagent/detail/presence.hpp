@@ -2,7 +2,7 @@
 
 #include <atomic>
 #include <boost/intrusive/list.hpp>
-#include <boost/system/result.hpp>
+#include <boost/system/error_code.hpp>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -20,6 +20,8 @@ template <class Clock, class Executor>
 struct PollState
     : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   SessionId session = 0;
+  /// Why it did not open.
+  boost::system::error_code error{};
   bool superseded = false;
   Waiter<Clock, Executor>* waiter = nullptr;
 };
@@ -59,13 +61,14 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     status_event(NodeEvent::poll_opened);
   }
 
-  boost::system::result<void> open_poll(Poll& poll) {
+  /// @return Why the poll was not opened; no error when it was.
+  error_code open_poll(Poll& poll) {
     if (ended_) {
       return ended_;
     }
     const auto policy = context->options.polls;
     if (policy == PollPolicy::reject && status_.open_polls() > 0) {
-      return make_error_code(errc::poll_refused);
+      return errc::poll_refused;
     }
     if (policy == PollPolicy::newest_wins) {
       for (auto& older : polls_) {

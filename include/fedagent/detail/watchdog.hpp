@@ -47,7 +47,12 @@ class Watchdog {
   }
 
   /// The entry's `on_deadline` will run at `at` or after it, never before and never in this call.
+  /** `max()` is never: the entry is disarmed. */
   void arm(Entry& entry, time_point at) {
+    if (at == time_point::max()) {
+      entry.disarm();
+      return;
+    }
     state_->deadlines.arm(entry, at);
     if (!state_->running) {
       state_->running = true;

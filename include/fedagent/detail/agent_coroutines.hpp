@@ -1,0 +1,234 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/system/result.hpp>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "fedagent/detail/agent_core.hpp"
+
+namespace fedagent::detail {
+
+/// What waits for something of an agent.
+/**
+ * While one of these is suspended it does not hold the agent: it looks for it again when it wakes,
+ * and an agent that ended has told its waiters why.
+ */
+template <class T, class M, class O>
+struct AgentCoroutines {
+  using Core = AgentCore<T, M, O>;
+  using executor_type = typename Core::executor_type;
+  using clock_type = typename Core::clock_type;
+  using time_point = typename Core::time_point;
+  using Waiter = detail::Waiter<clock_type, executor_type>;
+  using message_ptr = MessagePtr<M>;
+  using outcome_type = Outcome<M>;
+  using task_type = Task<M, clock_type>;
+  using send_options = SendOptions<clock_type>;
+  template <class R>
+  using awaitable = boost::asio::awaitable<R, executor_type>;
+  template <class R>
+  using result = boost::system::result<R>;
+
+  template <class Handler>
+  static awaitable<result<void>> send(std::weak_ptr<Core> agent, message_ptr message,
+                                      Handler on_reply, send_options options) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
+    Waiter waiter(core->context->executor);
+    while (core->waits_for_room(*message, handled, options, waiter.in_line())) {
+      if (!waiter.in_line()) {
+        core->queue.senders.push_back(waiter);
+        core->context->watchdog.arm(waiter, options.deadline);
+      }
+      core.reset();
+      co_await waiter.wait();
+      core = agent.lock();
+      if (waiter.verdict()) {
+        waiter.step_out();
+        if (core) {
+          core->queue.senders.wake_first(1);
+        }
+        co_return waiter.verdict();
+      }
+    }
+    const auto sent = core->try_send(message, on_reply, options, waiter.in_line());
+    waiter.step_out();
+    core->queue.senders.wake_first(1);
+    co_return sent;
+  }
+
+  // A request that its coroutine awaits. Destroyed before the outcome, it withdraws the request.
+  struct Awaited {
+    struct Handler {
+      Awaited* awaited;
+      void operator()(outcome_type came) const {
+        awaited->record.reset();
+        awaited->outcome = std::move(came);
+        awaited->waiter.wake();
+      }
+    };
+
+    explicit Awaited(const executor_type& executor) : waiter(executor) {}
+    Awaited(const Awaited&) = delete;
+    Awaited& operator=(const Awaited&) = delete;
+    ~Awaited() {
+      if (record && record->owner != nullptr) {
+        record->owner->end_unconfirmed(*record, errc::cancelled);
+      }
+    }
+
+    Waiter waiter;
+    std::optional<outcome_type> outcome{};
+    boost::intrusive_ptr<typename Core::Record> record{};
+  };
+
+  static awaitable<outcome_type> request(std::weak_ptr<Core> agent, message_ptr message,
+                                         time_point deadline) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    Awaited awaited(core->context->executor);
+    const send_options options{.deadline = deadline};
+    const auto request_id = awaited_id(*message);
+    auto room = send(core, std::move(message), typename Awaited::Handler{&awaited}, options);
+    core.reset();
+    auto sent = co_await std::move(room);
+    if (!sent) {
+      co_return sent.error();
+    }
+    core = agent.lock();
+    if (core && !awaited.outcome) {
+      awaited.record = core->find_request(request_id);
+    }
+    core.reset();
+    while (!awaited.outcome && !awaited.waiter.verdict()) {
+      co_await awaited.waiter.wait();
+    }
+    if (awaited.outcome) {
+      co_return *std::move(awaited.outcome);
+    }
+    co_return awaited.waiter.verdict();
+  }
+
+  static awaitable<result<task_type>> take(std::weak_ptr<Core> agent, typename Core::Poll* poll,
+                                           time_point until) {
+    if (poll != nullptr && poll->error) {
+      co_return poll->error;
+    }
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    core->end_overdue();
+    if (core->ended() || (poll != nullptr && poll->superseded)) {
+      co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
+    }
+    // Those in line have a task each, as far as the tasks go: nobody overtakes.
+    if (core->queue.empty() || !core->queue.takers.empty()) {
+      Waiter waiter(core->context->executor, errc::poll_ended);
+      core->queue.takers.push_back(waiter);
+      core->queue.wake_takers();
+      core->context->watchdog.arm(waiter, until);
+      if (poll != nullptr) {
+        poll->waiter = &waiter;
+      }
+      do {
+        core.reset();
+        co_await waiter.wait();
+        core = agent.lock();
+        if (!waiter.verdict()) {
+          core->end_overdue();
+        }
+      } while (!waiter.verdict() && core->queue.empty());
+      waiter.step_out();
+      if (poll != nullptr) {
+        poll->waiter = nullptr;
+      }
+      if (waiter.verdict()) {
+        if (core) {
+          core->queue.wake_takers();
+        }
+        co_return waiter.verdict();
+      }
+    }
+    auto task = core->take(poll != nullptr ? poll->session : 0);
+    core->queue.wake_takers();
+    co_return task;
+  }
+
+  struct Drained {
+    bool operator()(const Core& core) const { return core.drained(); }
+  };
+  struct HasStatus {
+    NodeActiveStatus status;
+    bool operator()(const Core& core) const { return core.status().status() == status; }
+  };
+
+  template <class Condition>
+  static awaitable<result<void>> wait_until(std::weak_ptr<Core> agent, Condition holds) {
+    auto core = agent.lock();
+    if (!core) {
+      co_return make_error_code(errc::stopped);
+    }
+    Waiter waiter(core->context->executor);
+    while (!waiter.verdict()) {
+      if (core->ended()) {
+        co_return core->ended();
+      }
+      if (holds(*core)) {
+        co_return result<void>();
+      }
+      if (!waiter.in_line()) {
+        core->changed.push_back(waiter);
+      }
+      core.reset();
+      co_await waiter.wait();
+      core = agent.lock();
+    }
+    co_return waiter.verdict();
+  }
+
+  static awaitable<result<ReplyDisposition>> take_reply(std::shared_ptr<Core> core,
+                                                        typename T::wire_type wire) {
+    auto decoded = T::decode(std::move(wire));
+    if (!decoded) {
+      co_return decoded.error();
+    }
+    if (core->ended()) {
+      co_return core->ended();
+    }
+    const auto message = std::make_shared<const M>(*std::move(decoded));
+    const auto source = message_traits<M>::source(*message);
+    if (!source.empty() && source != core->id) {
+      core->count_wrong_node();
+      co_return make_error_code(errc::wrong_node);
+    }
+    if (message_traits<M>::destination(*message).empty()) {
+      co_return core->reply(message);
+    }
+    core->alive();
+    auto forwarded = result<void>();
+    if (core->context->forward) {
+      // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
+      auto forwarding = core->context->forward(message);
+      forwarded = co_await std::move(forwarding);
+    } else {
+      forwarded = core->context->route(message);
+    }
+    if (!forwarded) {
+      co_return forwarded.error();
+    }
+    core->count_reply(message, ReplyDisposition::forwarded);
+    co_return ReplyDisposition::forwarded;
+  }
+};
+
+}  // namespace fedagent::detail

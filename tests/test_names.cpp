@@ -456,17 +456,19 @@ struct Everything {
 
 template <class Observer>
 void call_all(fedagent::detail::Hooks<Observer, OnlyId>& hooks) {
+  namespace hook = fedagent::detail::hook;
   const fedagent::MessagePtr<OnlyId> message;
-  hooks.status("n", NodeActiveStatus::active, NodeActiveStatus::waiting);
-  hooks.queued("n", message, NodeActiveStatus::active);
-  hooks.delivered("n", message);
-  hooks.confirmed("n", message);
-  hooks.requeued("n", message, 1);
-  hooks.dropped("n", message, errc::expired);
-  hooks.refused("n", message, errc::queue_full);
-  hooks.reply("n", message, ReplyDisposition::late);
-  hooks.unknown_node("n", message);
-  hooks.handler_error("n", nullptr);
+  const boost::system::error_code late = errc::expired;
+  hooks(hook::status, "n", NodeActiveStatus::active, NodeActiveStatus::waiting);
+  hooks(hook::queued, "n", message, NodeActiveStatus::active);
+  hooks(hook::delivered, "n", message);
+  hooks(hook::confirmed, "n", message);
+  hooks(hook::requeued, "n", message, 1U);
+  hooks(hook::dropped, "n", message, late);
+  hooks(hook::refused, "n", message, late);
+  hooks(hook::reply, "n", message, ReplyDisposition::late);
+  hooks(hook::unknown_node, "n", message);
+  hooks(hook::handler_error, "n", nullptr);
 }
 
 }  // namespace

@@ -233,7 +233,7 @@ class AgentStore {
       try {
         std::move(on_reply)(outcome_type(no_agent()));
       } catch (...) {
-        this->hooks.handler_error(node_id, std::current_exception());
+        this->hooks(detail::hook::handler_error, node_id, std::current_exception());
       }
     }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
+#include <cstddef>
 #include <string>
 #include <type_traits>
 
@@ -81,58 +83,46 @@ inline constexpr std::size_t drop_reasons = static_cast<std::size_t>(errc::cance
 
 namespace detail {
 
+struct Description {
+  errc error;
+  const char* text;
+};
+
+inline constexpr auto descriptions = std::to_array<Description>({
+    {errc::disconnected, "the node is disconnected"},
+    {errc::expired, "the message was not delivered within its maximum age"},
+    {errc::retries_exhausted, "the message was not confirmed in any of its delivery attempts"},
+    {errc::flushed, "the request was flushed"},
+    {errc::removed, "the agent of the node was removed"},
+    {errc::stopped, "the agent or its store was stopped"},
+    {errc::deadline_passed, "the deadline of the request has passed"},
+    {errc::displaced, "a newer message took the place of this one in a full queue"},
+    {errc::not_encodable, "the transport cannot encode the message"},
+    {errc::cancelled, "the wait for the outcome was cancelled"},
+    {errc::queue_full, "the queue of the node is full"},
+    {errc::message_too_large, "the message is larger than the queue limit in bytes"},
+    {errc::duplicate_request_id, "a request with the same id is still open"},
+    {errc::request_id_missing, "a reply handler needs a message with a request id"},
+    {errc::unknown_node, "no agent is known for the node"},
+    {errc::bad_node_id, "the node id is empty or too long"},
+    {errc::not_admitted, "the admission check refused the node id"},
+    {errc::too_many_agents, "the store holds its maximum number of agents"},
+    {errc::wrong_node, "the reply names another node than the one that sent it"},
+    {errc::no_route, "nothing forwards overlay messages"},
+    {errc::superseded, "a newer poll of the node took over"},
+    {errc::poll_refused, "another poll of the node is open"},
+    {errc::poll_ended, "the time of the poll is over"},
+    {errc::no_task_taken, "task_done was called without a taken task"},
+    {errc::handler_failed, "the handler threw an exception"},
+});
+static_assert(descriptions.size() == static_cast<std::size_t>(errc::handler_failed),
+              "every errc has a description");
+
 constexpr const char* describe(errc error) noexcept {
-  switch (error) {
-    case errc::disconnected:
-      return "the node is disconnected";
-    case errc::expired:
-      return "the message was not delivered within its maximum age";
-    case errc::retries_exhausted:
-      return "the message was not confirmed in any of its delivery attempts";
-    case errc::flushed:
-      return "the request was flushed";
-    case errc::removed:
-      return "the agent of the node was removed";
-    case errc::stopped:
-      return "the agent or its store was stopped";
-    case errc::deadline_passed:
-      return "the deadline of the request has passed";
-    case errc::displaced:
-      return "a newer message took the place of this one in a full queue";
-    case errc::not_encodable:
-      return "the transport cannot encode the message";
-    case errc::cancelled:
-      return "the wait for the outcome was cancelled";
-    case errc::queue_full:
-      return "the queue of the node is full";
-    case errc::message_too_large:
-      return "the message is larger than the queue limit in bytes";
-    case errc::duplicate_request_id:
-      return "a request with the same id is still open";
-    case errc::request_id_missing:
-      return "a reply handler needs a message with a request id";
-    case errc::unknown_node:
-      return "no agent is known for the node";
-    case errc::bad_node_id:
-      return "the node id is empty or too long";
-    case errc::not_admitted:
-      return "the admission check refused the node id";
-    case errc::too_many_agents:
-      return "the store holds its maximum number of agents";
-    case errc::wrong_node:
-      return "the reply names another node than the one that sent it";
-    case errc::no_route:
-      return "nothing forwards overlay messages";
-    case errc::superseded:
-      return "a newer poll of the node took over";
-    case errc::poll_refused:
-      return "another poll of the node is open";
-    case errc::poll_ended:
-      return "the time of the poll is over";
-    case errc::no_task_taken:
-      return "task_done was called without a taken task";
-    case errc::handler_failed:
-      return "the handler threw an exception";
+  for (const auto& [known, text] : descriptions) {
+    if (known == error) {
+      return text;
+    }
   }
   return "unknown fedagent error";
 }

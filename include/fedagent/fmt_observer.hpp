@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <boost/system/error_code.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,15 +23,9 @@ namespace fedagent {
 enum class Severity { info, warning, error };
 
 constexpr std::string_view to_string(Severity severity) noexcept {
-  switch (severity) {
-    case Severity::info:
-      return "INFO";
-    case Severity::warning:
-      return "WARNING";
-    case Severity::error:
-      return "ERROR";
-  }
-  return "UNKNOWN";
+  constexpr std::array<std::string_view, 3> names{"INFO", "WARNING", "ERROR"};
+  const auto value = static_cast<std::size_t>(severity);
+  return value < names.size() ? names[value] : "UNKNOWN";
 }
 
 /// An observer that words what happens, as the seed's log does, and hands each line to a sink.
@@ -53,9 +48,7 @@ class FmtObserver {
     }
   }
 
-  template <class M>
-  void on_queued(std::string_view node, const std::shared_ptr<const M>& /*message*/,
-                 NodeActiveStatus status) {
+  void on_queued(std::string_view node, const auto& /*message*/, NodeActiveStatus status) {
     if (status == NodeActiveStatus::waiting) {
       line(Severity::info,
            "Node {} is in WAITING status. Server is waiting for receiving a request from this node "
@@ -65,9 +58,7 @@ class FmtObserver {
     }
   }
 
-  template <class M>
-  void on_refused(std::string_view node, const std::shared_ptr<const M>& message,
-                  boost::system::error_code error) {
+  void on_refused(std::string_view node, const auto& message, boost::system::error_code error) {
     if (error == errc::disconnected) {
       line(Severity::info, "Node {} is disconnected. Discard message.", node);
     } else {
@@ -76,53 +67,43 @@ class FmtObserver {
     }
   }
 
-  template <class M>
-  void on_requeued(std::string_view node, const std::shared_ptr<const M>& message,
-                   std::uint32_t retry_count) {
+  void on_requeued(std::string_view node, const auto& message, std::uint32_t retry_count) {
     line(Severity::info, "Node {}: message {} was not confirmed, back in the queue for retry {}",
          node, name(*message), retry_count);
   }
 
-  template <class M>
-  void on_dropped(std::string_view node, const std::shared_ptr<const M>& message,
-                  boost::system::error_code error) {
+  void on_dropped(std::string_view node, const auto& message, boost::system::error_code error) {
     line(Severity::warning, "Node {}: message {} dropped: {}", node, name(*message),
          error.message());
   }
 
-  template <class M>
-  void on_reply(std::string_view node, const std::shared_ptr<const M>& message,
-                ReplyDisposition disposition) {
-    const auto id = message_traits<M>::request_id(*message);
+  void on_reply(std::string_view node, const auto& message, ReplyDisposition disposition) {
+    const auto id = id_of(*message);
     switch (disposition) {
       case ReplyDisposition::delivered:
       case ReplyDisposition::forwarded:
         break;
       case ReplyDisposition::duplicate:
-        line(Severity::warning,
-             "Received multiple replies for request {}. Keep first reply, ignore subsequent "
-             "replies",
-             id);
-        break;
+        return line(Severity::warning,
+                    "Received multiple replies for request {}. Keep first reply, ignore subsequent "
+                    "replies",
+                    id);
       case ReplyDisposition::late:
-        line(Severity::warning, "Received a late reply from a request that has ended: {}", id);
-        break;
+        return line(Severity::warning, "Received a late reply from a request that has ended: {}",
+                    id);
       case ReplyDisposition::stopped:
-        line(Severity::warning,
-             "Received a reply from a federated request that has been stopped: {}.", id);
-        break;
+        return line(Severity::warning,
+                    "Received a reply from a federated request that has been stopped: {}.", id);
       case ReplyDisposition::unexpected:
-        line(Severity::warning, "Received a reply from an unexpected request: {}", id);
-        break;
+        return line(Severity::warning, "Received a reply from an unexpected request: {}", id);
       case ReplyDisposition::uncorrelated:
-        line(Severity::error,
-             "Server received a reply from the client {} that does not contains request id.", node);
-        break;
+        return line(Severity::error,
+                    "Server received a reply from the client {} that does not contains request id.",
+                    node);
     }
   }
 
-  template <class M>
-  void on_unknown_node(std::string_view node, const std::shared_ptr<const M>& message) {
+  void on_unknown_node(std::string_view node, const auto& message) {
     line(Severity::warning, "Received a reply from the unknown node {}, request {}", node,
          name(*message));
   }
@@ -139,8 +120,11 @@ class FmtObserver {
 
  private:
   template <class M>
-  static std::string_view name(const M& message) {
-    const auto id = std::string_view(message_traits<M>::request_id(message));
+  static std::string_view id_of(const M& message) {
+    return message_traits<M>::request_id(message);
+  }
+  static std::string_view name(const auto& message) {
+    const auto id = id_of(message);
     return id.empty() ? "without id" : id;
   }
 

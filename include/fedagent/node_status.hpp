@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <optional>
 #include <string_view>
 
@@ -17,15 +19,9 @@ enum class NodeActiveStatus {
 
 /// The status in the seed's spelling: `WAITING`, `ACTIVE` or `DISCONNECTED`.
 constexpr std::string_view to_string(NodeActiveStatus status) noexcept {
-  switch (status) {
-    case NodeActiveStatus::waiting:
-      return "WAITING";
-    case NodeActiveStatus::active:
-      return "ACTIVE";
-    case NodeActiveStatus::disconnected:
-      return "DISCONNECTED";
-  }
-  return "UNKNOWN";
+  constexpr std::array<std::string_view, 4> names{"UNKNOWN", "WAITING", "ACTIVE", "DISCONNECTED"};
+  const auto value = static_cast<std::size_t>(status);
+  return names[value < names.size() ? value : 0];
 }
 
 /// When a node was last heard of. None: never.

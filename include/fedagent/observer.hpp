@@ -38,114 +38,105 @@ struct NoObserver {};
 
 namespace detail {
 
-// Calls the hooks that an observer has. A hook that is there by name but cannot be called with its
-// arguments would otherwise be left out in silence, so it is refused.
+// The hooks by their names. Each can be called with an observer that has it for these arguments.
+namespace hook {
+
+inline constexpr auto status = [](auto& o, auto&... a) -> decltype(o.on_status(a...)) {
+  return o.on_status(a...);
+};
+inline constexpr auto queued = [](auto& o, auto&... a) -> decltype(o.on_queued(a...)) {
+  return o.on_queued(a...);
+};
+inline constexpr auto delivered = [](auto& o, auto&... a) -> decltype(o.on_delivered(a...)) {
+  return o.on_delivered(a...);
+};
+inline constexpr auto confirmed = [](auto& o, auto&... a) -> decltype(o.on_confirmed(a...)) {
+  return o.on_confirmed(a...);
+};
+inline constexpr auto requeued = [](auto& o, auto&... a) -> decltype(o.on_requeued(a...)) {
+  return o.on_requeued(a...);
+};
+inline constexpr auto dropped = [](auto& o, auto&... a) -> decltype(o.on_dropped(a...)) {
+  return o.on_dropped(a...);
+};
+inline constexpr auto refused = [](auto& o, auto&... a) -> decltype(o.on_refused(a...)) {
+  return o.on_refused(a...);
+};
+inline constexpr auto reply = [](auto& o, auto&... a) -> decltype(o.on_reply(a...)) {
+  return o.on_reply(a...);
+};
+inline constexpr auto unknown_node = [](auto& o, auto&... a) -> decltype(o.on_unknown_node(a...)) {
+  return o.on_unknown_node(a...);
+};
+inline constexpr auto handler_error = [](auto& o,
+                                         auto&... a) -> decltype(o.on_handler_error(a...)) {
+  return o.on_handler_error(a...);
+};
+
+}  // namespace hook
+
+// A hook that is there by name but cannot be called with its arguments would be left out in
+// silence, so it is refused. (But on_feedback: feedback is the user's own type.)
+template <class O, class M>
+struct check_observer {
+  using Ptr = MessagePtr<M>;
+  using error_code = boost::system::error_code;
+  template <auto Hook, class... Args>
+  static constexpr bool takes =
+      std::invocable<decltype(Hook), O&, const std::string_view&, const Args&...>;
+
+  static_assert(
+      takes<hook::status, NodeActiveStatus, NodeActiveStatus> || !requires { &O::on_status; },
+      "fedagent: Observer::on_status must take (std::string_view, NodeActiveStatus, "
+      "NodeActiveStatus)");
+  static_assert(
+      takes<hook::queued, Ptr, NodeActiveStatus> || !requires { &O::on_queued; },
+      "fedagent: Observer::on_queued must take (std::string_view, MessagePtr<M>, "
+      "NodeActiveStatus)");
+  static_assert(
+      takes<hook::delivered, Ptr> || !requires { &O::on_delivered; },
+      "fedagent: Observer::on_delivered must take (std::string_view, MessagePtr<M>)");
+  static_assert(
+      takes<hook::confirmed, Ptr> || !requires { &O::on_confirmed; },
+      "fedagent: Observer::on_confirmed must take (std::string_view, MessagePtr<M>)");
+  static_assert(
+      takes<hook::requeued, Ptr, std::uint32_t> || !requires { &O::on_requeued; },
+      "fedagent: Observer::on_requeued must take (std::string_view, MessagePtr<M>, std::uint32_t)");
+  static_assert(
+      takes<hook::dropped, Ptr, error_code> || !requires { &O::on_dropped; },
+      "fedagent: Observer::on_dropped must take (std::string_view, MessagePtr<M>, "
+      "boost::system::error_code)");
+  static_assert(
+      takes<hook::refused, Ptr, error_code> || !requires { &O::on_refused; },
+      "fedagent: Observer::on_refused must take (std::string_view, MessagePtr<M>, "
+      "boost::system::error_code)");
+  static_assert(
+      takes<hook::reply, Ptr, ReplyDisposition> || !requires { &O::on_reply; },
+      "fedagent: Observer::on_reply must take (std::string_view, MessagePtr<M>, ReplyDisposition)");
+  static_assert(
+      takes<hook::unknown_node, Ptr> || !requires { &O::on_unknown_node; },
+      "fedagent: Observer::on_unknown_node must take (std::string_view, MessagePtr<M>)");
+  static_assert(
+      takes<hook::handler_error, std::exception_ptr> || !requires { &O::on_handler_error; },
+      "fedagent: Observer::on_handler_error must take (std::string_view, std::exception_ptr)");
+  using type = void;
+};
+
+/// Calls the hooks that an observer has.
 template <class Observer, class M>
 class Hooks {
+  using Checked = typename check_observer<Observer, M>::type;
+
  public:
   explicit Hooks(Observer observer) : observer_(std::move(observer)) {}
 
-  void status(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) noexcept {
-    if constexpr (requires { observer_.on_status(node, from, to); }) {
-      observer_.on_status(node, from, to);
-    } else {
-      static_assert(
-          !requires { &Observer::on_status; },
-          "fedagent: Observer::on_status must take (std::string_view, NodeActiveStatus, "
-          "NodeActiveStatus)");
+  template <class Hook, class... Args>
+  void operator()(Hook hook, const Args&... args) noexcept {
+    if constexpr (std::invocable<Hook, Observer&, const Args&...>) {
+      hook(observer_, args...);
     }
   }
-  void queued(std::string_view node, const MessagePtr<M>& message,
-              NodeActiveStatus status) noexcept {
-    if constexpr (requires { observer_.on_queued(node, message, status); }) {
-      observer_.on_queued(node, message, status);
-    } else {
-      static_assert(
-          !requires { &Observer::on_queued; },
-          "fedagent: Observer::on_queued must take (std::string_view, MessagePtr<M>, "
-          "NodeActiveStatus)");
-    }
-  }
-  void delivered(std::string_view node, const MessagePtr<M>& message) noexcept {
-    if constexpr (requires { observer_.on_delivered(node, message); }) {
-      observer_.on_delivered(node, message);
-    } else {
-      static_assert(
-          !requires { &Observer::on_delivered; },
-          "fedagent: Observer::on_delivered must take (std::string_view, MessagePtr<M>)");
-    }
-  }
-  void confirmed(std::string_view node, const MessagePtr<M>& message) noexcept {
-    if constexpr (requires { observer_.on_confirmed(node, message); }) {
-      observer_.on_confirmed(node, message);
-    } else {
-      static_assert(
-          !requires { &Observer::on_confirmed; },
-          "fedagent: Observer::on_confirmed must take (std::string_view, MessagePtr<M>)");
-    }
-  }
-  void requeued(std::string_view node, const MessagePtr<M>& message,
-                std::uint32_t retry_count) noexcept {
-    if constexpr (requires { observer_.on_requeued(node, message, retry_count); }) {
-      observer_.on_requeued(node, message, retry_count);
-    } else {
-      static_assert(
-          !requires { &Observer::on_requeued; },
-          "fedagent: Observer::on_requeued must take (std::string_view, MessagePtr<M>, "
-          "std::uint32_t)");
-    }
-  }
-  void dropped(std::string_view node, const MessagePtr<M>& message,
-               boost::system::error_code error) noexcept {
-    if constexpr (requires { observer_.on_dropped(node, message, error); }) {
-      observer_.on_dropped(node, message, error);
-    } else {
-      static_assert(
-          !requires { &Observer::on_dropped; },
-          "fedagent: Observer::on_dropped must take (std::string_view, MessagePtr<M>, "
-          "boost::system::error_code)");
-    }
-  }
-  void refused(std::string_view node, const MessagePtr<M>& message,
-               boost::system::error_code error) noexcept {
-    if constexpr (requires { observer_.on_refused(node, message, error); }) {
-      observer_.on_refused(node, message, error);
-    } else {
-      static_assert(
-          !requires { &Observer::on_refused; },
-          "fedagent: Observer::on_refused must take (std::string_view, MessagePtr<M>, "
-          "boost::system::error_code)");
-    }
-  }
-  void reply(std::string_view node, const MessagePtr<M>& message,
-             ReplyDisposition disposition) noexcept {
-    if constexpr (requires { observer_.on_reply(node, message, disposition); }) {
-      observer_.on_reply(node, message, disposition);
-    } else {
-      static_assert(
-          !requires { &Observer::on_reply; },
-          "fedagent: Observer::on_reply must take (std::string_view, MessagePtr<M>, "
-          "ReplyDisposition)");
-    }
-  }
-  void unknown_node(std::string_view node, const MessagePtr<M>& message) noexcept {
-    if constexpr (requires { observer_.on_unknown_node(node, message); }) {
-      observer_.on_unknown_node(node, message);
-    } else {
-      static_assert(
-          !requires { &Observer::on_unknown_node; },
-          "fedagent: Observer::on_unknown_node must take (std::string_view, MessagePtr<M>)");
-    }
-  }
-  void handler_error(std::string_view node, std::exception_ptr error) noexcept {
-    if constexpr (requires { observer_.on_handler_error(node, error); }) {
-      observer_.on_handler_error(node, error);
-    } else {
-      static_assert(
-          !requires { &Observer::on_handler_error; },
-          "fedagent: Observer::on_handler_error must take (std::string_view, std::exception_ptr)");
-    }
-  }
+
   // Feedback is the user's own type, so the hook may be a template; it may throw.
   template <class Feedback>
   bool feedback(std::string_view node, const Feedback& value) {

@@ -72,7 +72,8 @@ serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_ty
     if (!decoded) {
       co_return decoded.error();
     }
-    store.context().hooks.unknown_node(peer_id, std::make_shared<const M>(*std::move(decoded)));
+    store.context().hooks(detail::hook::unknown_node, peer_id,
+                          std::make_shared<const M>(*std::move(decoded)));
     co_return make_error_code(errc::unknown_node);
   }
   auto taken = co_await agent->on_reply(std::move(wire));
@@ -99,7 +100,7 @@ boost::system::result<void> serve_feedback(AgentStore<T, M, O>& store, std::stri
       return make_error_code(errc::no_route);
     }
   } catch (...) {
-    store.context().hooks.handler_error(peer_id, std::current_exception());
+    store.context().hooks(detail::hook::handler_error, peer_id, std::current_exception());
     return make_error_code(errc::handler_failed);
   }
   return {};

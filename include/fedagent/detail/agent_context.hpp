@@ -47,7 +47,7 @@ class AgentContext {
   virtual void expire(std::string_view /*node_id*/) {}
 
   void status_changed(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) {
-    hooks.status(node, from, to);
+    hooks(hook::status, node, from, to);
     status_feed.publish(node, from, to, clock_type::now());
   }
 

@@ -51,7 +51,7 @@ class AgentCore final : public Ledger<T, M, O> {
     constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
     if (const auto refusal = refusal_of(*message, handled, options, in_line)) {
       ++counters_.refused;
-      context->hooks.refused(id, message, refusal);
+      context->hooks(hook::refused, id, message, refusal);
       return refusal;
     }
     boost::intrusive_ptr<Record> record(
@@ -114,7 +114,7 @@ class AgentCore final : public Ledger<T, M, O> {
 
   void count_reply(const MessagePtr<M>& message, ReplyDisposition disposition) {
     ++counters_.replies[static_cast<std::size_t>(disposition)];
-    context->hooks.reply(id, message, disposition);
+    context->hooks(hook::reply, id, message, disposition);
   }
   void count_wrong_node() noexcept { ++counters_.wrong_node; }
 

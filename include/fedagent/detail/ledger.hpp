@@ -85,7 +85,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
       function();
     } catch (...) {
       ++counters_.handler_errors;
-      context->hooks.handler_error(id, std::current_exception());
+      context->hooks(hook::handler_error, id, std::current_exception());
     }
   }
 
@@ -105,7 +105,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void delivered(Record& record) noexcept override {
     record.state = TaskState::delivered;
     record.seen = true;
-    context->hooks.delivered(id, record.message);
+    context->hooks(hook::delivered, id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
     if (this->polled_again(record.session, record.poll)) {
       confirm_delivery(record);
@@ -155,7 +155,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     Record& accepted = *record.detach();
     queue.push_back(accepted);
     watch(accepted);
-    context->hooks.queued(id, accepted.message, this->status().status());
+    context->hooks(hook::queued, id, accepted.message, this->status().status());
     return accepted;
   }
 
@@ -176,7 +176,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     put_back(record);
     record.retry_count = retry_count;
     ++counters_.redelivered;
-    context->hooks.requeued(id, record.message, retry_count);
+    context->hooks(hook::requeued, id, record.message, retry_count);
   }
 
   /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
@@ -188,7 +188,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     record.state = TaskState::working;
     ++counters_.confirmed;
     watch(record);
-    context->hooks.confirmed(id, record.message);
+    context->hooks(hook::confirmed, id, record.message);
     tell_if_drained();
   }
 
@@ -197,7 +197,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     if (record.state != TaskState::working) {
       leave_list(record);
       ++counters_.dropped[index];
-      context->hooks.dropped(id, record.message, reason);
+      context->hooks(hook::dropped, id, record.message, reason);
     }
     if (record.tracked()) {
       ++counters_.failed[index];

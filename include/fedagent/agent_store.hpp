@@ -5,7 +5,6 @@
 #include <boost/system/result.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "fedagent/detail/store_state.hpp"
 #include "fedagent/node_agent.hpp"
 #include "fedagent/status_events.hpp"
 
@@ -30,7 +30,8 @@ template <class Transport_, class Message_ = typename detail::message_of<Transpo
           class Observer_ = NoObserver>
 class AgentStore {
   using Checked = typename detail::check_parameters<Transport_, Message_>::type;
-  using Core = detail::AgentCore<Transport_, Message_, Observer_>;
+  using State = detail::StoreState<Transport_, Message_, Observer_>;
+  using Core = typename State::Core;
 
  public:
   using agent_type = NodeAgent<Transport_, Message_, Observer_>;
@@ -75,18 +76,18 @@ class AgentStore {
 
   /// The agent of this node, if there is one (A1).
   std::optional<agent_type> get(std::string_view node_id) const {
-    const auto found = state_->agents.find(node_id);
-    return found == state_->agents.end() ? std::nullopt : std::optional<agent_type>(found->second);
+    auto core = state_->find(node_id);
+    return core ? std::optional<agent_type>(std::move(core)) : std::nullopt;
   }
 
   /// The agent of this node, made when there is none (A2, A3).
   /** @par Errors `bad_node_id`, `not_admitted`, `too_many_agents`, `stopped`; nothing is made (A8).
    */
   result<agent_type> retrieve(std::string_view node_id) {
-    if (const auto found = state_->agents.find(node_id); found != state_->agents.end()) {
-      return agent_type(found->second);
+    if (auto core = state_->find(node_id)) {
+      return agent_type(std::move(core));
     }
-    if (const auto refusal = refusal_of(node_id)) {
+    if (const auto refusal = state_->refusal_of(node_id)) {
       return refusal;
     }
     auto core = std::make_shared<Core>(std::string(node_id), state_);
@@ -137,12 +138,10 @@ class AgentStore {
     boost::asio::post(state_->executor, [state = state_, node_id = std::move(node_id),
                                          message = std::move(message).share(),
                                          on_reply = std::move(on_reply), options]() mutable {
-      const auto found = state->agents.find(node_id);
-      if (found == state->agents.end()) {
-        state->tell_unknown(node_id, on_reply);
-      } else {
-        const auto core = found->second;  // a handler may erase the agent
+      if (const auto core = state->find(node_id)) {
         agent_type::send_or_tell(core, message, on_reply, options);
+      } else {
+        state->tell_no_agent(node_id, on_reply);
       }
     });
   }
@@ -188,7 +187,7 @@ class AgentStore {
   /** @par Errors `deadline_passed`, `stopped`. */
   awaitable<result<void>> wait_for_nodes(std::size_t count,
                                          time_point deadline = time_point::max()) const {
-    return nodes_present(state_, count, deadline);
+    return State::nodes_present(state_, count, deadline);
   }
 
   /// Stops every agent; their waits and requests end with `stopped`. Nothing new is made.
@@ -203,114 +202,6 @@ class AgentStore {
   auto& context() noexcept { return *state_; }
 
  private:
-  struct State final : detail::AgentContext<Transport_, Message_, Observer_> {
-    using Context = detail::AgentContext<Transport_, Message_, Observer_>;
-
-    State(const executor_type& the_executor, const StoreOptions& the_options,
-          forwarder_type forwarder, Observer_ observer)
-        : Context(the_executor, the_options.agent, std::move(forwarder), std::move(observer)),
-          store_options((detail::check(the_options), the_options)) {
-      this->idle_expiry = the_options.idle_expiry;
-    }
-
-    result<void> route(message_ptr message) override {
-      const auto found = agents.find(message_traits<message_type>::destination(*message));
-      if (found == agents.end()) {
-        return make_error_code(errc::unknown_node);
-      }
-      NoHandler nobody;
-      const send_options plainly{};  // named: GCC 12 warns of the members of a temporary
-      return found->second->try_send(message, nobody, plainly);
-    }
-
-    /// Why there is no agent.
-    boost::system::error_code no_agent() const noexcept {
-      return make_error_code(stopped ? errc::stopped : errc::unknown_node);
-    }
-
-    template <class Handler>
-    void tell_unknown(std::string_view node_id, Handler& on_reply) noexcept {
-      try {
-        std::move(on_reply)(outcome_type(no_agent()));
-      } catch (...) {
-        this->hooks(detail::hook::handler_error, node_id, std::current_exception());
-      }
-    }
-
-    void expire(std::string_view node_id) override { remove(node_id, errc::removed); }
-
-    bool remove(std::string_view node_id, errc reason) {
-      const auto found = agents.find(node_id);
-      if (found == agents.end()) {
-        return false;
-      }
-      const auto core = found->second;
-      agents.erase(found);
-      core->end(reason);
-      removed += core->counters();
-      return true;
-    }
-
-    void stop() noexcept {
-      stopped = true;
-      // Handlers that run here may look for agents; they find fewer and fewer.
-      while (!agents.empty()) {
-        const auto core = agents.begin()->second;
-        agents.erase(agents.begin());
-        core->end(errc::stopped);
-        removed += core->counters();
-      }
-      this->status_feed.close();
-      this->present_changed.dismiss(make_error_code(errc::stopped));
-    }
-
-    StoreOptions store_options;
-    // Keyed by the id that the agent keeps.
-    boost::unordered_flat_map<std::string_view, std::shared_ptr<Core>, std::hash<std::string_view>>
-        agents;
-    Counters removed;
-    bool stopped = false;
-  };
-
-  boost::system::error_code refusal_of(std::string_view node_id) const {
-    const auto& options = state_->store_options;
-    if (state_->stopped) {
-      return errc::stopped;
-    }
-    if (node_id.empty() || node_id.size() > options.max_node_id_length) {
-      return errc::bad_node_id;
-    }
-    if (options.admit && !options.admit(node_id)) {
-      return errc::not_admitted;
-    }
-    if (options.max_agents > 0 && state_->agents.size() >= options.max_agents) {
-      return errc::too_many_agents;
-    }
-    return {};
-  }
-
-  static awaitable<result<void>> nodes_present(std::weak_ptr<State> store, std::size_t count,
-                                               time_point deadline) {
-    auto state = store.lock();
-    if (!state || state->stopped) {
-      co_return make_error_code(errc::stopped);
-    }
-    detail::Waiter<clock_type, executor_type> waiter(state->executor);
-    while (!waiter.verdict() && state->present() < count) {
-      if (!waiter.in_line()) {
-        state->present_changed.push_back(waiter);
-        state->watchdog.arm(waiter, deadline);
-      }
-      state.reset();
-      co_await waiter.wait();
-      state = store.lock();
-    }
-    if (waiter.verdict()) {
-      co_return waiter.verdict();
-    }
-    co_return result<void>();
-  }
-
   std::shared_ptr<State> state_;
 };
 

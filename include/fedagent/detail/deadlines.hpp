@@ -23,7 +23,11 @@ class Deadlines {
     bool armed() const noexcept { return this->is_linked(); }
     time_point deadline() const noexcept { return deadline_; }
     /// It is no error to disarm what is not armed.
-    void disarm() noexcept { this->unlink_if_armed(); }
+    void disarm() noexcept {
+      if (armed()) {
+        this->unlink();
+      }
+    }
 
    protected:
     Entry() = default;
@@ -34,11 +38,6 @@ class Deadlines {
    private:
     friend Deadlines;
     virtual void on_deadline() noexcept = 0;
-    void unlink_if_armed() noexcept {
-      if (this->is_linked()) {
-        this->unlink();
-      }
-    }
 
     time_point deadline_{};
   };
@@ -51,7 +50,7 @@ class Deadlines {
     if (entries_.empty() || !(at < entries_.rbegin()->deadline_)) {
       entries_.push_back(entry);
     } else {
-      entries_.insert(entries_.upper_bound(at, Earlier{}), entry);
+      entries_.insert(entries_.upper_bound(at), entry);
     }
   }
 
@@ -73,15 +72,12 @@ class Deadlines {
   }
 
  private:
-  struct Earlier {
-    bool operator()(const Entry& a, const Entry& b) const noexcept {
-      return a.deadline_ < b.deadline_;
-    }
-    bool operator()(time_point a, const Entry& b) const noexcept { return a < b.deadline_; }
-    bool operator()(const Entry& a, time_point b) const noexcept { return a.deadline_ < b; }
+  struct ByDeadline {
+    using type = time_point;
+    const type& operator()(const Entry& entry) const noexcept { return entry.deadline_; }
   };
 
-  boost::intrusive::multiset<Entry, boost::intrusive::compare<Earlier>,
+  boost::intrusive::multiset<Entry, boost::intrusive::key_of_value<ByDeadline>,
                              boost::intrusive::constant_time_size<false>>
       entries_;
 };

@@ -5,13 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "fedagent/counters.hpp"
-#include "fedagent/detail/leases.hpp"
 #include "fedagent/detail/presence.hpp"
 #include "fedagent/detail/task_queue.hpp"
 #include "fedagent/replies.hpp"
@@ -61,11 +61,11 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
 
   /// The seed's `task_done`: the oldest task in hand has been delivered.
   boost::system::result<void> task_done() {
-    Record* const record = leases_.oldest_in_hand();
-    if (record == nullptr) {
-      return make_error_code(errc::no_task_taken);
+    const auto oldest = std::ranges::find_if(leases_, &Record::in_hand);
+    if (oldest == leases_.end()) {
+      return errc::no_task_taken;
     }
-    delivered(*record);
+    delivered(*oldest);
     return {};
   }
 
@@ -237,7 +237,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   // What a poll that opens tells about the tasks that earlier polls took.
   void on_poll(SessionId session) override {
     const bool takes_over = context->options.polls == PollPolicy::newest_wins;
-    leases_.settle_all([&](Record& record) {
+    settle_leases([&](Record& record) {
       const bool other = session != 0 && record.session != 0 && session != record.session;
       if (record.in_hand() && !(other && takes_over)) {
         return false;
@@ -251,9 +251,18 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     });
   }
 
+  // Shows every lease to `settle(record)`, which says whether it has removed it. What it did may
+  // have run a handler that did anything, so the list is begun anew after it.
+  template <class Settle>
+  void settle_leases(Settle settle) {
+    for (auto record = leases_.begin(); record != leases_.end();) {
+      record = settle(*record) ? leases_.begin() : std::next(record);
+    }
+  }
+
   void on_lost() override {
     queue.senders.wake_first(1);
-    leases_.settle_all([this](Record& record) {
+    settle_leases([this](Record& record) {
       if (record.in_hand()) {
         return false;
       }
@@ -286,7 +295,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     if (record.state == TaskState::queued) {
       queue.remove(record);
     } else if (record.state == TaskState::leased || record.state == TaskState::delivered) {
-      leases_.remove(record);
+      leases_.erase(leases_.iterator_to(record));
     }
   }
 
@@ -310,7 +319,8 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
-  Leases<M, clock_type> leases_;
+  // What polls have taken and nothing has confirmed, the oldest first.
+  TaskList<M, clock_type> leases_;
   std::uint64_t next_sequence_ = 0;
 };
 

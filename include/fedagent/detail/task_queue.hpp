@@ -1,6 +1,5 @@
 #pragma once
 
-#include <boost/intrusive/list.hpp>
 #include <cstddef>
 
 #include "fedagent/detail/task_record.hpp"
@@ -38,7 +37,6 @@ class TaskQueue {
 
   void remove(Record& record) {
     tasks_.erase(tasks_.iterator_to(record));
-    --size_;
     bytes_ -= message_traits<M>::size(*record.message);
     senders.wake_first(1);
   }
@@ -47,30 +45,28 @@ class TaskQueue {
   Record& front() noexcept { return tasks_.front(); }
   const Record& front() const noexcept { return tasks_.front(); }
 
-  bool empty() const noexcept { return size_ == 0; }
-  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return tasks_.empty(); }
+  std::size_t size() const noexcept { return tasks_.size(); }
   std::size_t bytes() const noexcept { return bytes_; }
 
   bool has_room(std::size_t bytes, const AgentOptions& limits) const noexcept {
-    return (limits.max_queued_messages == 0 || size_ < limits.max_queued_messages) &&
+    return (limits.max_queued_messages == 0 || size() < limits.max_queued_messages) &&
            (limits.max_queued_bytes == 0 || bytes_ + bytes <= limits.max_queued_bytes);
   }
 
   /// Lets as many polls look as there are tasks. Called whenever a task or a poll came or went.
-  void wake_takers() noexcept { takers.wake_first(size_); }
+  void wake_takers() noexcept { takers.wake_first(size()); }
 
   Waiters takers;
   Waiters senders;
 
  private:
   void added(const Record& record) {
-    ++size_;
     bytes_ += message_traits<M>::size(*record.message);
     wake_takers();
   }
 
-  boost::intrusive::list<Record, boost::intrusive::constant_time_size<false>> tasks_;
-  std::size_t size_ = 0;
+  TaskList<M, Clock> tasks_;
   std::size_t bytes_ = 0;
 };
 

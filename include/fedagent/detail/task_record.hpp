@@ -53,8 +53,7 @@ class TaskOwner {
 template <class M, class Clock>
 class TaskRecord
     : public Deadlines<Clock>::Entry,
-      public boost::intrusive::list_base_hook<
-          boost::intrusive::link_mode<boost::intrusive::auto_unlink>>,
+      public boost::intrusive::list_base_hook<>,
       public boost::intrusive_ref_counter<TaskRecord<M, Clock>, boost::thread_unsafe_counter> {
  public:
   using time_point = typename Clock::time_point;
@@ -92,6 +91,10 @@ class TaskRecord
     }
   }
 };
+
+/// Records in a line, counted. One that is in a list leaves it before it is destroyed.
+template <class M, class Clock>
+using TaskList = boost::intrusive::list<TaskRecord<M, Clock>>;
 
 /// A record with the handler of its outcome, in one allocation.
 template <class M, class Clock, class Handler>

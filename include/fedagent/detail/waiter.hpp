@@ -12,6 +12,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/system/error_code.hpp>
+#include <cstddef>
 #include <list>
 #include <utility>
 
@@ -21,7 +22,7 @@
 namespace fedagent::detail {
 
 /// Traits of a channel that holds nothing and allocates nothing.
-struct WakeUpTraits {
+struct WakeUpTraits : boost::asio::experimental::channel_traits<void(boost::system::error_code)> {
   template <class... Signatures>
   struct rebind {
     using other = WakeUpTraits;
@@ -32,20 +33,6 @@ struct WakeUpTraits {
   struct container {
     using type = std::list<Element>;
   };
-
-  using receive_cancelled_signature = void(boost::system::error_code);
-  using receive_closed_signature = void(boost::system::error_code);
-
-  template <class F>
-  static void invoke_receive_cancelled(F f) {
-    std::move(f)(boost::asio::experimental::error::make_error_code(
-        boost::asio::experimental::error::channel_cancelled));
-  }
-  template <class F>
-  static void invoke_receive_closed(F f) {
-    std::move(f)(boost::asio::experimental::error::make_error_code(
-        boost::asio::experimental::error::channel_closed));
-  }
 };
 
 /// One coroutine that waits for something of an agent; a local variable of that coroutine.
@@ -82,9 +69,7 @@ class Waiter final : public Deadlines<Clock>::Entry,
 
   /// Lets the coroutine leave with this error.
   void leave(boost::system::error_code verdict) noexcept {
-    if (!verdict_) {
-      verdict_ = verdict;
-    }
+    decide(verdict);
     wake();
   }
 
@@ -109,15 +94,15 @@ class Waiter final : public Deadlines<Clock>::Entry,
     const auto state = co_await boost::asio::this_coro::cancellation_state;
     const bool woken = std::exchange(woken_, false);
     if (!woken || state.cancelled() != boost::asio::cancellation_type::none) {
-      leave_cancelled();
+      decide(boost::asio::error::operation_aborted);
     }
   }
 
  private:
   void on_deadline() noexcept override { leave(make_error_code(at_deadline_)); }
-  void leave_cancelled() noexcept {
+  void decide(boost::system::error_code verdict) noexcept {
     if (!verdict_) {
-      verdict_ = boost::asio::error::operation_aborted;
+      verdict_ = verdict;
     }
   }
 
@@ -147,11 +132,7 @@ class WaitList {
       waiter.wake();
     }
   }
-  void wake_all() noexcept {
-    for (auto& waiter : waiters_) {
-      waiter.wake();
-    }
-  }
+  void wake_all() noexcept { wake_first(static_cast<std::size_t>(-1)); }
   /// Lets all leave with this error, for good: none of them is in line any more.
   void dismiss(boost::system::error_code verdict) noexcept {
     while (!waiters_.empty()) {

@@ -1,0 +1,134 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/system/result.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "fedagent/detail/agent_core.hpp"
+
+namespace fedagent::detail {
+
+/// What is behind a store: its agents, and the context that they share.
+/** Coroutines and posted sends hold it, so it may outlive the store. */
+template <class T, class M, class O>
+struct StoreState final : AgentContext<T, M, O> {
+  using Context = AgentContext<T, M, O>;
+  using Core = AgentCore<T, M, O>;
+  using typename Context::executor_type;
+  using typename Context::Forwarder;
+  using typename Context::time_point;
+  template <class R>
+  using result = boost::system::result<R>;
+
+  StoreState(const executor_type& the_executor, const StoreOptions& the_options,
+             Forwarder forwarder, O observer)
+      : Context(the_executor, the_options.agent, std::move(forwarder), std::move(observer)),
+        store_options((check(the_options), the_options)) {
+    this->idle_expiry = the_options.idle_expiry;
+  }
+
+  /// The agent of this node, or null.
+  std::shared_ptr<Core> find(std::string_view node_id) const {
+    const auto found = agents.find(node_id);
+    return found == agents.end() ? nullptr : found->second;
+  }
+
+  /// Why `find` found none.
+  boost::system::error_code no_agent() const noexcept {
+    return make_error_code(stopped ? errc::stopped : errc::unknown_node);
+  }
+
+  /// Why no agent is made for this node.
+  boost::system::error_code refusal_of(std::string_view node_id) const {
+    if (stopped) {
+      return errc::stopped;
+    }
+    if (node_id.empty() || node_id.size() > store_options.max_node_id_length) {
+      return errc::bad_node_id;
+    }
+    if (store_options.admit && !store_options.admit(node_id)) {
+      return errc::not_admitted;
+    }
+    if (store_options.max_agents > 0 && agents.size() >= store_options.max_agents) {
+      return errc::too_many_agents;
+    }
+    return {};
+  }
+
+  bool remove(std::string_view node_id, errc reason) {
+    const auto core = find(node_id);
+    if (!core) {
+      return false;
+    }
+    agents.erase(node_id);
+    core->end(reason);
+    removed += core->counters();
+    return true;
+  }
+
+  void stop() noexcept {
+    stopped = true;
+    // Handlers that run here may look for agents; they find fewer and fewer.
+    while (!agents.empty()) {
+      remove(agents.begin()->first, errc::stopped);
+    }
+    this->status_feed.close();
+    this->present_changed.dismiss(make_error_code(errc::stopped));
+  }
+
+  result<void> route(MessagePtr<M> message) override {
+    const auto core = find(message_traits<M>::destination(*message));
+    if (!core) {
+      return make_error_code(errc::unknown_node);
+    }
+    NoHandler nobody;
+    const SendOptions<typename Core::clock_type>
+        plainly{};  // GCC 12 warns of a temporary's members
+    return core->try_send(message, nobody, plainly);
+  }
+
+  void expire(std::string_view node_id) override { remove(node_id, errc::removed); }
+
+  template <class Handler>
+  void tell_no_agent(std::string_view node_id, Handler& on_reply) noexcept {
+    try {
+      std::move(on_reply)(Outcome<M>(no_agent()));
+    } catch (...) {
+      this->hooks(hook::handler_error, node_id, std::current_exception());
+    }
+  }
+
+  static boost::asio::awaitable<result<void>, executor_type> nodes_present(
+      std::weak_ptr<StoreState> store, std::size_t count, time_point deadline) {
+    auto state = store.lock();
+    if (!state || state->stopped) {
+      co_return make_error_code(errc::stopped);
+    }
+    Waiter<typename Core::clock_type, executor_type> waiter(state->executor);
+    while (!waiter.verdict() && state->present() < count) {
+      if (!waiter.in_line()) {
+        state->present_changed.push_back(waiter);
+        state->watchdog.arm(waiter, deadline);
+      }
+      state.reset();
+      co_await waiter.wait();
+      state = store.lock();
+    }
+    co_return waiter.verdict() ? result<void>(waiter.verdict()) : result<void>();
+  }
+
+  StoreOptions store_options;
+  // Keyed by the id that the agent keeps.
+  boost::unordered_flat_map<std::string_view, std::shared_ptr<Core>, std::hash<std::string_view>>
+      agents;
+  Counters removed;
+  bool stopped = false;
+};
+
+}  // namespace fedagent::detail

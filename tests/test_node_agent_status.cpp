@@ -260,6 +260,23 @@ TEST_CASE("B16: one waits for a status, and gets it when it comes or is there") 
   CHECK(gone.value().has_value());
 }
 
+TEST_CASE(
+    "B16: a wait sees a status that comes and goes within one turn, and none from before it") {
+  Story story;
+  story.agent->set_active();
+  story.agent->change_node_status_after_task();
+  story.agent->set_active();
+  auto away = story.loop.spawn(story.agent->wait_for(waiting));
+  story.loop.drain();
+  CHECK_FALSE(away.done());
+  story.loop.in_one_turn([&] {
+    story.agent->change_node_status_after_task();
+    story.agent->set_active();
+  });
+  CHECK(story.status() == active);
+  CHECK(away.value().has_value());
+}
+
 TEST_CASE("B16: a wait for a status ends with the agent, and a cancelled one changes nothing") {
   Story story;
   auto stopped = story.loop.spawn(story.agent->wait_for(disconnected));

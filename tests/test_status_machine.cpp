@@ -87,3 +87,15 @@ TEST_CASE("status machine: every way into WAITING asks for a timer (B9)") {
   CHECK(back.status() == NodeActiveStatus::active);
   CHECK(back.on(ended) == TimerAction::restart);
 }
+
+TEST_CASE("status machine: each status is counted when it is entered, and not while it stays") {
+  constexpr auto active = NodeActiveStatus::active;
+  constexpr auto waiting = NodeActiveStatus::waiting;
+  constexpr auto disconnected = NodeActiveStatus::disconnected;
+  CHECK(StatusMachine().entered(active) == 0);
+  const auto machine =
+      after({opened, opened, ended, ended, ended, opened, ended, timeout, timeout, opened});
+  CHECK(machine.entered(waiting) == 2);
+  CHECK(machine.entered(disconnected) == 1);
+  CHECK(machine.entered(active) == 2);
+}

@@ -200,9 +200,10 @@ class NodeAgentAsync {
   /// Whether the node has ever polled; a new agent is ACTIVE before that.
   bool has_polled() const noexcept { return core_->status().has_polled(); }
   std::size_t open_polls() const noexcept { return core_->status().open_polls(); }
-  /// Waits until the node has this status. @par Errors `removed`, `stopped`.
+  /// Waits until the node has this status, or has had it since the wait began.
+  /** @par Errors `removed`, `stopped`. */
   awaitable<result<void>> wait_for(NodeActiveStatus status) const {
-    return Coroutines::wait_until(core_, typename Coroutines::HasStatus{status});
+    return Coroutines::wait_until(core_, typename Coroutines::HasHadStatus{status});
   }
   LastSeen<clock_type> last_seen() const noexcept { return core_->last_seen; }
   Counters counters() const { return core_->counters(); }

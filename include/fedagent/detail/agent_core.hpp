@@ -124,8 +124,8 @@ class AgentCore final : public Ledger<T, M, O> {
       return;
     }
     const auto self = this->weak_from_this().lock();  // a handler may let the last handle go
-    const auto why = make_error_code(reason);
-    this->end_presence(why);
+    this->end_presence(reason);
+    const auto why = this->ended();
     queue.takers.dismiss(why);
     queue.senders.dismiss(why);
     this->end_all(why);

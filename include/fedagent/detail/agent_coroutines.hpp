@@ -3,6 +3,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -167,9 +168,17 @@ struct AgentCoroutines {
   struct Drained {
     bool operator()(const Core& core) const { return core.drained(); }
   };
-  struct HasStatus {
+  // Also a status that came and went before the waiter ran.
+  struct HasHadStatus {
     NodeActiveStatus status;
-    bool operator()(const Core& core) const { return core.status().status() == status; }
+    std::optional<std::uint32_t> entered_before{};
+    bool operator()(const Core& core) {
+      const auto entered = core.status().entered(status);
+      if (!entered_before) {
+        entered_before = entered;
+      }
+      return core.status().status() == status || entered != *entered_before;
+    }
   };
 
   template <class Condition>

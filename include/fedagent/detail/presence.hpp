@@ -63,8 +63,8 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
 
   /// @return Why the poll was not opened; no error when it was.
   error_code open_poll(Poll& poll) {
-    if (ended_) {
-      return ended_;
+    if (ended()) {
+      return ended();
     }
     const auto policy = context->options.polls;
     if (policy == PollPolicy::reject && status_.open_polls() > 0) {
@@ -104,7 +104,7 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     return snapshot_.load(std::memory_order_relaxed);
   }
   /// Why the agent has ended; no error while it has not.
-  error_code ended() const noexcept { return ended_; }
+  error_code ended() const noexcept { return ended_ == errc{} ? error_code() : ended_; }
 
   const std::string id;
   const std::shared_ptr<Context> context;
@@ -121,7 +121,7 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   virtual void on_lost() = 0;
 
   /// From here on no event counts.
-  void end_presence(error_code reason) noexcept {
+  void end_presence(errc reason) noexcept {
     if (present()) {
       context->count_present(-1);
     }
@@ -137,7 +137,7 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
 
  private:
   void status_event(NodeEvent event) {
-    if (ended_) {
+    if (ended()) {
       return;
     }
     const auto before = status_.status();
@@ -168,7 +168,7 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
 
   /// Whether the node has been here and is not lost.
   bool present() const noexcept {
-    return !ended_ && status_.has_polled() && status_.status() != NodeActiveStatus::disconnected;
+    return !ended() && status_.has_polled() && status_.status() != NodeActiveStatus::disconnected;
   }
 
   void arm(Duration after) {
@@ -189,11 +189,11 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
 
   Duration disconnect_timeout_;
   StatusMachine status_;
+  errc ended_{};
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
   boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
   SessionId latest_session_ = 0;
   std::uint64_t polls_opened_ = 0;
-  error_code ended_;
 };
 
 }  // namespace fedagent::detail

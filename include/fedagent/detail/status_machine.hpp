@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "fedagent/node_status.hpp"
@@ -23,7 +25,7 @@ class StatusMachine {
       case NodeEvent::poll_opened:
         has_polled_ = true;
         ++open_polls_;
-        status_ = NodeActiveStatus::active;
+        enter(NodeActiveStatus::active);
         return TimerAction::cancel;
       case NodeEvent::poll_ended:
         has_polled_ = true;
@@ -33,13 +35,13 @@ class StatusMachine {
         if (open_polls_ > 0) {
           return TimerAction::keep;
         }
-        status_ = NodeActiveStatus::waiting;
+        enter(NodeActiveStatus::waiting);
         return TimerAction::restart;
       case NodeEvent::sign_of_life:
         return status_ == NodeActiveStatus::waiting ? TimerAction::restart : TimerAction::keep;
       case NodeEvent::timeout:
         if (status_ == NodeActiveStatus::waiting) {
-          status_ = NodeActiveStatus::disconnected;
+          enter(NodeActiveStatus::disconnected);
         }
         return TimerAction::keep;
     }
@@ -47,11 +49,22 @@ class StatusMachine {
   }
 
   NodeActiveStatus status() const noexcept { return status_; }
+  /// How often this status was entered: whoever looks late can tell that it came and went.
+  std::uint32_t entered(NodeActiveStatus status) const noexcept { return entered_[index(status)]; }
   std::uint32_t open_polls() const noexcept { return open_polls_; }
   /// A new agent is ACTIVE for the seed's sake (B1); this tells whether its node was ever seen.
   bool has_polled() const noexcept { return has_polled_; }
 
  private:
+  static constexpr std::size_t index(NodeActiveStatus status) noexcept {
+    return static_cast<std::size_t>(status) - static_cast<std::size_t>(NodeActiveStatus::waiting);
+  }
+  void enter(NodeActiveStatus status) noexcept {
+    entered_[index(status)] += status == status_ ? 0U : 1U;
+    status_ = status;
+  }
+
+  std::array<std::uint32_t, 3> entered_{};
   NodeActiveStatus status_ = NodeActiveStatus::active;
   std::uint32_t open_polls_ = 0;
   bool has_polled_ = false;

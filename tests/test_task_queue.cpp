@@ -58,13 +58,9 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
     record.state = TaskState::delivered;
     log.push_back("delivered");
   }
-  void untaken(Record& record) noexcept override {
+  void lease_died(Record& record, bool attempted) noexcept override {
     record.state = TaskState::queued;
-    log.push_back("untaken");
-  }
-  void lease_died(Record& record) noexcept override {
-    record.state = TaskState::queued;
-    log.push_back("lease died");
+    log.push_back(attempted ? "lease died" : "untaken");
   }
   void end_unconfirmed(Record& record, errc reason) noexcept override {
     record.state = TaskState::ended;

@@ -4,7 +4,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -139,7 +138,7 @@ class AgentStore {
                                          message = std::move(message).share(),
                                          on_reply = std::move(on_reply), options]() mutable {
       if (const auto core = state->find(node_id)) {
-        agent_type::send_or_tell(core, message, on_reply, options);
+        Core::send_or_tell(core, message, on_reply, options);
       } else {
         state->tell_no_agent(node_id, on_reply);
       }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace fedagent {
 
@@ -83,12 +84,7 @@ inline constexpr std::size_t drop_reasons = static_cast<std::size_t>(errc::cance
 
 namespace detail {
 
-struct Description {
-  errc error;
-  const char* text;
-};
-
-inline constexpr auto descriptions = std::to_array<Description>({
+inline constexpr auto descriptions = std::to_array<std::pair<errc, const char*>>({
     {errc::disconnected, "the node is disconnected"},
     {errc::expired, "the message was not delivered within its maximum age"},
     {errc::retries_exhausted, "the message was not confirmed in any of its delivery attempts"},

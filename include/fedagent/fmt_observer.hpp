@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <string>
 #include <string_view>
 #include <utility>
 

@@ -2,15 +2,13 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/this_coro.hpp>
 #include <boost/system/result.hpp>
+#include <chrono>
 #include <concepts>
 #include <future>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/detail/agent_coroutines.hpp"
@@ -19,8 +17,6 @@ namespace fedagent {
 
 template <class Transport, class Message, class Observer>
 class Poll;
-template <class Transport, class Message, class Observer>
-class AgentStore;
 
 /// One node as the server sees it: a queue of tasks, leases, a reply table and a status.
 /**
@@ -271,7 +267,7 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
         this->get_executor(),
         [agent = std::weak_ptr<Core>(this->core_), message = std::move(message).share(),
          on_reply = std::move(on_reply), options, accepted = std::move(accepted)]() mutable {
-          accepted.set_value(send_or_tell(agent.lock(), message, on_reply, options));
+          accepted.set_value(Core::send_or_tell(agent.lock(), message, on_reply, options));
         });
     return future;
   }
@@ -290,26 +286,6 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
 
   /// The latest status, from any thread: a snapshot that blocks nothing (B13).
   NodeActiveStatus status() const noexcept { return this->core_->status_snapshot(); }
-
- private:
-  friend class AgentStore<Transport_, Message_, Observer_>;
-
-  template <class Handler>
-  static result<void> send_or_tell(const std::shared_ptr<Core>& core, const message_ptr& message,
-                                   Handler& on_reply, const send_options& options) {
-    const auto sent = core ? core->try_send(message, on_reply, options)
-                           : result<void>(make_error_code(errc::stopped));
-    const auto tell = [&] { std::move(on_reply)(outcome_type(sent.error())); };
-    if (!sent && core) {
-      core->guarded(tell);
-    } else if (!sent) {
-      try {
-        tell();
-      } catch (...) {  // the agent is gone, and with it the hook to report to
-      }
-    }
-    return sent;
-  }
 };
 
 }  // namespace fedagent

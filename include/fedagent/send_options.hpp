@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/message.hpp"
@@ -17,13 +16,12 @@ class Sendable {
  public:
   /// Implicit, so that a send is called with either.
   template <class Given>
-    requires(!std::same_as<std::remove_cvref_t<Given>, Sendable> &&
-             (std::convertible_to<Given, MessagePtr<M>> || std::convertible_to<Given, M>))
-  Sendable(Given&& message) {  // NOLINT(google-explicit-constructor)
+    requires std::convertible_to<Given, MessagePtr<M>> || std::convertible_to<Given, M>
+  Sendable(Given message) {
     if constexpr (std::convertible_to<Given, MessagePtr<M>>) {
-      message_ = std::forward<Given>(message);
+      message_ = std::move(message);
     } else {
-      message_ = std::make_shared<const M>(std::forward<Given>(message));
+      message_ = std::make_shared<const M>(std::move(message));
     }
   }
 

@@ -40,9 +40,6 @@ typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> se
     co_return agent.error();
   }
   Poll<T, M, O> poll(*agent, session);
-  if (poll.error()) {
-    co_return poll.error();
-  }
   auto task = co_await poll.get_task();
   if (!task) {
     co_return task.error();

@@ -124,9 +124,7 @@ class StatusEvents {
       std::shared_ptr<Subscription> from) {
     detail::Waiter<Clock, Executor> waiter(from->executor);
     while (from->events.empty() && !from->closed && !waiter.verdict()) {
-      if (!waiter.in_line()) {
-        from->readers.push_back(waiter);
-      }
+      from->readers.push_back(waiter);
       co_await waiter.wait();
     }
     waiter.step_out();

@@ -36,11 +36,7 @@ class Task {
   }
   ~Task() {
     if (live()) {
-      if (read_) {
-        record_->owner->lease_died(*record_);
-      } else {
-        record_->owner->untaken(*record_);
-      }
+      record_->owner->lease_died(*record_, read_);
     }
   }
 

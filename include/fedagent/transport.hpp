@@ -1,12 +1,10 @@
 #pragma once
 
-#include <boost/system/error_code.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/message.hpp"

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/intrusive/list.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <functional>

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
-#include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string_view>
 #include <type_traits>
@@ -10,6 +11,7 @@
 
 #include "fedagent/detail/ledger.hpp"
 #include "fedagent/send_options.hpp"
+#include "fedagent/task.hpp"
 
 namespace fedagent::detail {
 
@@ -70,10 +72,61 @@ class AgentCore final : public Ledger<T, M, O> {
     return sent ? boost::system::result<void>() : boost::system::result<void>(sent.error());
   }
 
+  /// As `try_send`, for a sender that does not wait for the answer: the handler hears of a refusal.
+  template <class Handler>
+  static boost::system::result<void> send_or_tell(const std::shared_ptr<AgentCore>& core,
+                                                  const MessagePtr<M>& message, Handler& handler,
+                                                  const Options& options) {
+    const auto sent = core ? core->try_send(message, handler, options)
+                           : boost::system::result<void>(make_error_code(errc::stopped));
+    const auto tell = [&] { std::move(handler)(Outcome<M>(sent.error())); };
+    if (!sent && core) {
+      core->guarded(tell);
+    } else if (!sent) {
+      try {
+        tell();
+      } catch (...) {  // the agent is gone, and with it the hook to report to
+      }
+    }
+    return sent;
+  }
+
   /// Whether a send would be refused for want of room only, and may wait for it.
   bool waits_for_room(const M& message, bool handled, const Options& options, bool in_line) {
     return context->options.overflow == OverflowPolicy::wait &&
            refusal_of(message, handled, options, in_line) == errc::queue_full;
+  }
+
+  /// Takes the next task for a poll. @pre The queue is not empty.
+  Task<M, clock_type> take(SessionId session) {
+    Record& record = queue.front();
+    queue.remove(record);
+    record.state = TaskState::leased;
+    record.session = session;
+    record.poll = this->polls_opened();
+    ++record.lease;
+    this->leases_.push_back(record);
+    this->watch(record);
+    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&record));
+  }
+
+  /// The seed's `task_done`: the oldest task in hand has been delivered.
+  boost::system::result<void> task_done() {
+    const auto oldest = std::ranges::find_if(this->leases_, &Record::in_hand);
+    if (oldest == this->leases_.end()) {
+      return errc::no_task_taken;
+    }
+    this->delivered(*oldest);
+    return {};
+  }
+
+  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
+  void end_overdue() noexcept {
+    const auto self = this->shared_from_this();
+    while (!queue.empty() && queue.front().armed() &&
+           queue.front().deadline() <= clock_type::now()) {
+      this->deadline_reached(queue.front());
+    }
   }
 
   bool flush(std::string_view request_id, bool stopped) {
@@ -138,24 +191,33 @@ class AgentCore final : public Ledger<T, M, O> {
 
   // `queue_full` is the last reason looked at, so that whoever waits for room waits for room only.
   error_code refusal_of(const M& message, bool handled, const Options& options, bool in_line) {
+    const auto now = clock_type::now();
     const auto request_id = awaited_id(message);
-    if (const auto refusal = refusal_of_any(request_id, handled, options)) {
-      return refusal;
-    }
-    if (options.retry_count > 0) {
-      return {};
-    }
-    const auto& limits = context->options;
     const auto size = message_traits<M>::size(message);
-    if (this->status().status() == NodeActiveStatus::disconnected &&
-        limits.when_disconnected == DisconnectedPolicy::refuse) {
-      return errc::disconnected;
+    const auto& limits = context->options;
+    const auto age = now - options.first_send_time.value_or(now);
+    const bool again = options.retry_count > 0;
+    const bool lost = this->status().status() == NodeActiveStatus::disconnected;
+    const std::initializer_list<std::pair<bool, error_code>> reasons = {
+        {this->ended().failed(), this->ended()},
+        {handled && request_id.empty(), errc::request_id_missing},
+        {find_request(request_id) != nullptr, errc::duplicate_request_id},
+        {now >= options.deadline, errc::deadline_passed},
+        {limits.max_age > Duration::zero() && age >= limits.max_age, errc::expired},
+        {!again && lost && limits.when_disconnected == DisconnectedPolicy::refuse,
+         errc::disconnected},
+        {!again && limits.max_queued_bytes > 0 && size > limits.max_queued_bytes,
+         errc::message_too_large},
+        {!again && limits.overflow == OverflowPolicy::wait && !in_line && !queue.senders.empty(),
+         errc::queue_full},
+    };
+    for (const auto& [holds, reason] : reasons) {
+      if (holds) {
+        return reason;
+      }
     }
-    if (limits.max_queued_bytes > 0 && size > limits.max_queued_bytes) {
-      return errc::message_too_large;
-    }
-    if (limits.overflow == OverflowPolicy::wait && !in_line && !queue.senders.empty()) {
-      return errc::queue_full;
+    if (again) {
+      return {};
     }
     if (limits.overflow == OverflowPolicy::drop_oldest) {
       this->drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
@@ -168,28 +230,6 @@ class AgentCore final : public Ledger<T, M, O> {
       return errc::duplicate_request_id;
     }
     return this->ended();
-  }
-
-  // What is also refused when it was sent before.
-  error_code refusal_of_any(std::string_view request_id, bool handled, const Options& options) {
-    const auto now = clock_type::now();
-    const auto max_age = context->options.max_age;
-    if (this->ended()) {
-      return this->ended();
-    }
-    if (handled && request_id.empty()) {
-      return errc::request_id_missing;
-    }
-    if (find_request(request_id) != nullptr) {
-      return errc::duplicate_request_id;
-    }
-    if (now >= options.deadline) {
-      return errc::deadline_passed;
-    }
-    if (max_age > Duration::zero() && now - options.first_send_time.value_or(now) >= max_age) {
-      return errc::expired;
-    }
-    return {};
   }
 };
 

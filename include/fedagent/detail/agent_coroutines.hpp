@@ -24,58 +24,43 @@ struct AgentCoroutines {
   using executor_type = typename Core::executor_type;
   using clock_type = typename Core::clock_type;
   using time_point = typename Core::time_point;
+  using Options = typename Core::Options;
   using Waiter = detail::Waiter<clock_type, executor_type>;
-  using message_ptr = MessagePtr<M>;
-  using outcome_type = Outcome<M>;
-  using task_type = Task<M, clock_type>;
-  using send_options = SendOptions<clock_type>;
   template <class R>
   using awaitable = boost::asio::awaitable<R, executor_type>;
   template <class R>
   using result = boost::system::result<R>;
 
   template <class Handler>
-  static awaitable<result<void>> send(std::weak_ptr<Core> agent, message_ptr message,
-                                      Handler on_reply, send_options options) {
+  static awaitable<result<void>> send(std::weak_ptr<Core> agent, MessagePtr<M> message,
+                                      Handler on_reply, Options options) {
     auto core = agent.lock();
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
     constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
     Waiter waiter(core->context->executor);
-    while (core->waits_for_room(*message, handled, options, waiter.in_line())) {
-      if (!waiter.in_line()) {
-        core->queue.senders.push_back(waiter);
+    while (!waiter.verdict() &&
+           core->waits_for_room(*message, handled, options, waiter.in_line())) {
+      if (core->queue.senders.push_back(waiter)) {
         core->context->watchdog.arm(waiter, options.deadline);
       }
       core.reset();
       co_await waiter.wait();
       core = agent.lock();
-      if (waiter.verdict()) {
-        waiter.step_out();
-        if (core) {
-          core->queue.senders.wake_first(1);
-        }
-        co_return waiter.verdict();
-      }
     }
-    const auto sent = core->try_send(message, on_reply, options, waiter.in_line());
+    const auto sent = waiter.verdict()
+                          ? result<void>(waiter.verdict())
+                          : core->try_send(message, on_reply, options, waiter.in_line());
     waiter.step_out();
-    core->queue.senders.wake_first(1);
+    if (core) {
+      core->queue.senders.wake_first(1);
+    }
     co_return sent;
   }
 
   // A request that its coroutine awaits. Destroyed before the outcome, it withdraws the request.
   struct Awaited {
-    struct Handler {
-      Awaited* awaited;
-      void operator()(outcome_type came) const {
-        awaited->record.reset();
-        awaited->outcome = std::move(came);
-        awaited->waiter.wake();
-      }
-    };
-
     explicit Awaited(const executor_type& executor) : waiter(executor) {}
     Awaited(const Awaited&) = delete;
     Awaited& operator=(const Awaited&) = delete;
@@ -86,20 +71,25 @@ struct AgentCoroutines {
     }
 
     Waiter waiter;
-    std::optional<outcome_type> outcome{};
+    std::optional<Outcome<M>> outcome{};
     boost::intrusive_ptr<typename Core::Record> record{};
   };
 
-  static awaitable<outcome_type> request(std::weak_ptr<Core> agent, message_ptr message,
-                                         time_point deadline) {
+  static awaitable<Outcome<M>> request(std::weak_ptr<Core> agent, MessagePtr<M> message,
+                                       time_point deadline) {
     auto core = agent.lock();
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
     Awaited awaited(core->context->executor);
-    const send_options options{.deadline = deadline};
+    const Options options{.deadline = deadline};
     const auto request_id = awaited_id(*message);
-    auto room = send(core, std::move(message), typename Awaited::Handler{&awaited}, options);
+    const auto on_outcome = [&awaited](Outcome<M> came) {
+      awaited.record.reset();
+      awaited.outcome = std::move(came);
+      awaited.waiter.wake();
+    };
+    auto room = send(core, std::move(message), on_outcome, options);
     core.reset();
     auto sent = co_await std::move(room);
     if (!sent) {
@@ -119,8 +109,8 @@ struct AgentCoroutines {
     co_return awaited.waiter.verdict();
   }
 
-  static awaitable<result<task_type>> take(std::weak_ptr<Core> agent, typename Core::Poll* poll,
-                                           time_point until) {
+  static awaitable<result<Task<M, clock_type>>> take(std::weak_ptr<Core> agent,
+                                                     typename Core::Poll* poll, time_point until) {
     if (poll != nullptr && poll->error) {
       co_return poll->error;
     }
@@ -195,9 +185,7 @@ struct AgentCoroutines {
       if (holds(*core)) {
         co_return result<void>();
       }
-      if (!waiter.in_line()) {
-        core->changed.push_back(waiter);
-      }
+      core->changed.push_back(waiter);
       core.reset();
       co_await waiter.wait();
       core = agent.lock();

@@ -15,7 +15,6 @@
 #include "fedagent/detail/presence.hpp"
 #include "fedagent/detail/task_queue.hpp"
 #include "fedagent/replies.hpp"
-#include "fedagent/task.hpp"
 
 namespace fedagent::detail {
 
@@ -44,38 +43,6 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
 
   Record* find_request(std::string_view request_id) const {
     return request_id.empty() ? nullptr : replies_.find(request_id);
-  }
-
-  /// Takes the next task for a poll. @pre The queue is not empty.
-  Task<M, clock_type> take(SessionId session) {
-    Record& record = queue.front();
-    queue.remove(record);
-    record.state = TaskState::leased;
-    record.session = session;
-    record.poll = this->polls_opened();
-    ++record.lease;
-    leases_.push_back(record);
-    watch(record);
-    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&record));
-  }
-
-  /// The seed's `task_done`: the oldest task in hand has been delivered.
-  boost::system::result<void> task_done() {
-    const auto oldest = std::ranges::find_if(leases_, &Record::in_hand);
-    if (oldest == leases_.end()) {
-      return errc::no_task_taken;
-    }
-    delivered(*oldest);
-    return {};
-  }
-
-  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
-  void end_overdue() noexcept {
-    const auto self = this->shared_from_this();
-    while (!queue.empty() && queue.front().armed() &&
-           queue.front().deadline() <= clock_type::now()) {
-      deadline_reached(queue.front());
-    }
   }
 
   /// Runs what may throw the exceptions of a user's handler.
@@ -112,21 +79,15 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
-  void untaken(Record& record) noexcept override {
-    if (clock_type::now() >= expiry_of(record)) {
-      end_unconfirmed(record, errc::expired);
-    } else {
-      put_back(record);
-    }
-  }
-
-  void lease_died(Record& record) noexcept override {
-    if (record.retry_count >= context->options.max_retries) {
+  void lease_died(Record& record, bool attempted) noexcept override {
+    if (attempted && record.retry_count >= context->options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);
     } else if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
-    } else {
+    } else if (attempted) {
       redeliver(record, record.retry_count + 1);
+    } else {
+      put_back(record);
     }
   }
 
@@ -230,6 +191,17 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
+  /// Arms the timer that ends the record in its state.
+  void watch(Record& record) {
+    const auto at = record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
+                                                      : record.end_by;
+    if (!record.armed() || record.deadline() != at) {
+      context->watchdog.arm(record, at);
+    }
+  }
+
+  /// What polls have taken and nothing has confirmed, the oldest first.
+  TaskList<M, clock_type> leases_;
   Replies<Record, clock_type> replies_;
   Counters counters_;
 
@@ -243,7 +215,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
         return false;
       }
       if (other) {
-        lease_died(record);
+        lease_died(record, true);
       } else {
         confirm_delivery(record);
       }
@@ -266,7 +238,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
       if (record.in_hand()) {
         return false;
       }
-      lease_died(record);
+      lease_died(record, true);
       return true;
     });
     const bool drop = context->options.queued_on_disconnect == QueuedPolicy::drop;
@@ -281,14 +253,6 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
                ? record.first_send_time +
                      std::chrono::duration_cast<typename clock_type::duration>(max_age)
                : time_point::max();
-  }
-
-  void watch(Record& record) {
-    const auto at = record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
-                                                      : record.end_by;
-    if (!record.armed() || record.deadline() != at) {
-      context->watchdog.arm(record, at);
-    }
   }
 
   void leave_list(Record& record) noexcept {
@@ -319,8 +283,6 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
-  // What polls have taken and nothing has confirmed, the oldest first.
-  TaskList<M, clock_type> leases_;
   std::uint64_t next_sequence_ = 0;
 };
 

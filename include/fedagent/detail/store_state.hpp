@@ -112,8 +112,7 @@ struct StoreState final : AgentContext<T, M, O> {
     }
     Waiter<typename Core::clock_type, executor_type> waiter(state->executor);
     while (!waiter.verdict() && state->present() < count) {
-      if (!waiter.in_line()) {
-        state->present_changed.push_back(waiter);
+      if (state->present_changed.push_back(waiter)) {
         state->watchdog.arm(waiter, deadline);
       }
       state.reset();

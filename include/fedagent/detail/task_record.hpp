@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/intrusive/list.hpp>
-#include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 #include <cstdint>
 #include <utility>
@@ -35,8 +34,8 @@ template <class M, class Clock>
 class TaskOwner {
  public:
   virtual void delivered(TaskRecord<M, Clock>& record) noexcept = 0;
-  virtual void untaken(TaskRecord<M, Clock>& record) noexcept = 0;
-  virtual void lease_died(TaskRecord<M, Clock>& record) noexcept = 0;
+  /// @param attempted Whether the node may have the message: as much as an attempt that failed.
+  virtual void lease_died(TaskRecord<M, Clock>& record, bool attempted) noexcept = 0;
   virtual void end_unconfirmed(TaskRecord<M, Clock>& record, errc reason) noexcept = 0;
   virtual void deadline_reached(TaskRecord<M, Clock>& record) noexcept = 0;
 

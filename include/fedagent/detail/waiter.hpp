@@ -120,7 +120,14 @@ class WaitList {
   using Waiter = detail::Waiter<Clock, Executor>;
 
   bool empty() const noexcept { return waiters_.empty(); }
-  void push_back(Waiter& waiter) noexcept { waiters_.push_back(waiter); }
+  /// Puts it at the end, unless it is in line already. @return Whether it was not.
+  bool push_back(Waiter& waiter) noexcept {
+    const bool comes = !waiter.in_line();
+    if (comes) {
+      waiters_.push_back(waiter);
+    }
+    return comes;
+  }
 
   /// Lets the first `count` look again. Each keeps its place until it steps out by itself.
   /** Whoever steps out empty-handed calls this again, so that no wake-up is lost with it. */

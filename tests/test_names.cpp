@@ -34,7 +34,7 @@ using fedagent::StoreOptions;
 TEST_CASE("error: every value has a sentence of its own and the category's name is fedagent") {
   std::set<std::string> sentences;
   int count = 0;
-  for (int value = 1; value <= static_cast<int>(errc::handler_failed); ++value) {
+  for (int value = 1; value <= static_cast<int>(errc::quota_exceeded); ++value) {
     const auto code = make_error_code(static_cast<errc>(value));
     CHECK(code.value() == value);
     CHECK(code.failed());
@@ -45,7 +45,7 @@ TEST_CASE("error: every value has a sentence of its own and the category's name 
   CHECK(sentences.size() == static_cast<std::size_t>(count));
   CHECK(fedagent::error_category().name() == std::string("fedagent"));
   CHECK(fedagent::error_category().message(9999) == "unknown fedagent error");
-  CHECK(make_error_code(static_cast<errc>(static_cast<int>(errc::handler_failed) + 1)).message() ==
+  CHECK(make_error_code(static_cast<errc>(static_cast<int>(errc::quota_exceeded) + 1)).message() ==
         "unknown fedagent error");
 }
 

@@ -25,7 +25,7 @@ constexpr auto active = NodeActiveStatus::active;
 constexpr auto waiting = NodeActiveStatus::waiting;
 
 Events subscribe(Loop& loop, Feed& feed, std::size_t capacity = 8) {
-  auto subscription = std::make_shared<Events::Subscription>(loop.executor(), capacity);
+  auto subscription = std::make_shared<Events::Queue>(loop.executor(), capacity);
   feed.add(*subscription);
   return Events(std::move(subscription));
 }

@@ -608,6 +608,35 @@ TEST_CASE("stream client: feedback and overlay messages") {
   CHECK(served.loop.run(one.client->send(overlay)).error() == errc::unknown_node);
 }
 
+TEST_CASE("stream client: E20 a source learns what became of a message that it had relayed") {
+  Served served;
+  std::vector<std::pair<std::string, boost::system::result<void>>> receipts;
+  auto options = options_of("n1");
+  options.on_receipt = [&receipts](std::string_view id, const boost::system::result<void>& result) {
+    receipts.emplace_back(id, result);
+  };
+  Node one(served.loop, options);
+  Node two(served.loop, options_of("n2"));
+  one.start(served);
+  two.start(served);
+  auto overlay = task("k1", "psst");
+  overlay.destination = "n2";
+  CHECK(*served.loop.run(one.client->send(overlay)) == ReplyDisposition::forwarded);
+  served.loop.drain();
+  REQUIRE(receipts.size() == 1);  // the client polls again when it has the message
+  CHECK(receipts[0].first == "k1");
+  CHECK(receipts[0].second);
+
+  two.work->waits = true;  // it works, and does not poll
+  overlay.request_id = "k2";
+  CHECK(*served.loop.run(one.client->send(overlay)) == ReplyDisposition::forwarded);
+  served.store.erase("n2");
+  served.loop.drain();
+  REQUIRE(receipts.size() == 2);
+  CHECK(receipts[1].first == "k2");
+  CHECK(receipts[1].second.error() == errc::removed);
+}
+
 TEST_CASE("stream client: an overlay message whose answer was lost is not sent twice") {
   test::Loop loop;
   Node node(loop, options_of("n1"));

@@ -47,7 +47,7 @@ TEST_CASE("stream frame: each wrong header has an error of its own") {
     return header ? boost::system::error_code() : header.error();
   };
   CHECK(fault({0, 0, 0, 0, 0, 0, 0, 0}) == errc::unknown_frame_type);
-  CHECK(fault({0, 0, 0, 0, 13, 0, 0, 0}) == errc::unknown_frame_type);
+  CHECK(fault({0, 0, 0, 0, 14, 0, 0, 0}) == errc::unknown_frame_type);
   CHECK(fault({'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'}) == errc::unknown_frame_type);
   CHECK(fault({0, 0, 0, 0, 3, 2, 0, 0}) == errc::reserved_bits_set);
   CHECK(fault({0, 0, 0, 0, 3, 0, 1, 0}) == errc::reserved_bits_set);
@@ -161,6 +161,25 @@ TEST_CASE("stream payload: a reply result is a disposition or an error, nothing 
   CHECK(stream::decode_reply_result("", read) == errc::malformed_payload);
   CHECK(stream::decode_reply_result("\x07", read) == errc::malformed_payload);
   CHECK(stream::decode_reply_result(std::string("\0\0", 2), read) == errc::malformed_payload);
+}
+
+TEST_CASE("stream payload: a receipt has the id of its message, and nothing or an error") {
+  const auto crossed = [](const stream::RelayReceipt& receipt) {
+    const auto read = stream::decode_receipt(stream::encode(receipt));
+    REQUIRE(read);
+    CHECK(read->request_id == receipt.request_id);
+    return read->result;
+  };
+  CHECK(crossed({"an id", {}}));
+  for (const auto error : {fedagent::errc::expired, fedagent::errc::quota_exceeded}) {
+    CHECK(crossed({"an id", make_error_code(error)}).error() == error);
+  }
+  const auto fault = [](std::string payload) { return stream::decode_receipt(payload).error(); };
+  CHECK(fault("") == errc::malformed_payload);
+  CHECK(fault(std::string("\0\2id", 4)) == errc::malformed_payload);
+  CHECK(fault(std::string("\0\2id\1", 5)) == errc::malformed_payload);
+  CHECK(fault(std::string("\0\2id\0\0", 6)) == errc::malformed_payload);
+  CHECK(fault(std::string("\0\11id\0", 5)) == errc::malformed_payload);
 }
 
 TEST_CASE("stream payload: feedback keeps topic and body apart") {

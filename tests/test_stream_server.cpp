@@ -433,6 +433,48 @@ TEST_CASE(
   CHECK(result_of(from).error() == errc::unknown_node);
 }
 
+TEST_CASE("stream server: E20 the source is told what became of a message that it had relayed") {
+  Served served;
+  auto from = served.meet("n1");
+  auto to = served.meet("n2");
+  auto overlay = task("its own id", "psst");
+  overlay.destination = "n2";
+  const auto receipt_of = [](Wire& wire) {
+    const auto receipt = fs::decode_receipt(wire.expect(FrameType::receipt).payload);
+    REQUIRE(receipt);
+    CHECK(receipt->request_id == "its own id");
+    return receipt->result;
+  };
+
+  from.send(whole(FrameType::overlay, overlay));
+  CHECK(*result_of(from) == ReplyDisposition::forwarded);
+  to.send(frame(FrameType::poll));
+  to.expect(FrameType::task);
+  CHECK(from.quiet());
+  to.send(frame(FrameType::poll));
+  CHECK(receipt_of(from));
+
+  // The source is told where it is by then.
+  from.send(whole(FrameType::overlay, overlay));
+  to.expect(FrameType::task);
+  CHECK(*result_of(from) == ReplyDisposition::forwarded);
+  auto again = served.meet("n1", 2);
+  served.store.erase("n2");
+  CHECK(receipt_of(again).error() == errc::removed);
+
+  // One that is gone is told nothing, and one that gave no id asked for nothing.
+  served.store.retrieve("n2").value().set_active();
+  again.send(whole(FrameType::overlay, overlay));
+  CHECK(*result_of(again) == ReplyDisposition::forwarded);
+  overlay.request_id.clear();
+  again.send(whole(FrameType::overlay, overlay));
+  CHECK(*result_of(again) == ReplyDisposition::forwarded);
+  again.close();
+  served.loop.drain();
+  served.store.erase("n2");
+  served.loop.drain();
+}
+
 TEST_CASE("stream server: D7 a reply that comes twice is a duplicate, and told so") {
   Served served;
   auto wire = served.meet("n1");

@@ -67,6 +67,9 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
     log.push_back(make_error_code(reason).message());
   }
   void deadline_reached(Record&) noexcept override { log.push_back("deadline"); }
+  void withdraw(Record&, ManualClock::time_point, fedagent::QueuedPolicy) noexcept override {
+    log.push_back("withdrawn");
+  }
 
   Task lease(const RecordPtr& record) {
     record->owner = this;

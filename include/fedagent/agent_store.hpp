@@ -173,13 +173,12 @@ class AgentStore {
   /// A stream of the status changes from now on; at most `capacity` of them, and at least one,
   /// wait to be read.
   status_events_type status_events(std::size_t capacity = 1024) const {
-    auto subscription =
-        std::make_shared<typename status_events_type::Subscription>(state_->executor, capacity);
-    subscription->closed = state_->stopped;
+    auto queue = std::make_shared<typename status_events_type::Queue>(state_->executor, capacity);
+    queue->closed = state_->stopped;
     if (!state_->stopped) {
-      state_->status_feed.add(*subscription);
+      state_->status_feed.add(*queue);
     }
-    return status_events_type(std::move(subscription));
+    return status_events_type(std::move(queue));
   }
 
   /// Waits until `count` nodes have polled and are not DISCONNECTED (E22).
@@ -197,8 +196,8 @@ class AgentStore {
 
   Observer_& observer() noexcept { return state_->hooks.observer(); }
 
-  /// For `service.hpp`: what the agents share.
-  auto& context() noexcept { return *state_; }
+  /// For `service.hpp` and `round.hpp`: what the agents share.
+  const std::shared_ptr<State>& context() const noexcept { return state_; }
 
  private:
   std::shared_ptr<State> state_;

@@ -77,6 +77,16 @@ enum class errc {
   no_task_taken,
   /// The user's handler threw.
   handler_failed,
+
+  // How a node of a round can be left without an answer, besides the reasons above.
+
+  /// The round ended first.
+  round_ended,
+  /// No message was made for the node.
+  no_message,
+
+  /// The source has `relay_quota` messages under way to this destination already.
+  quota_exceeded,
 };
 
 /// The number of reasons an accepted message can be dropped for: the values from 1 to this one.
@@ -110,8 +120,11 @@ inline constexpr auto descriptions = std::to_array<std::pair<errc, const char*>>
     {errc::poll_ended, "the time of the poll is over"},
     {errc::no_task_taken, "task_done was called without a taken task"},
     {errc::handler_failed, "the handler threw an exception"},
+    {errc::round_ended, "the round ended first"},
+    {errc::no_message, "no message was made for the node"},
+    {errc::quota_exceeded, "the source has as many messages under way to this node as it may"},
 });
-static_assert(descriptions.size() == static_cast<std::size_t>(errc::handler_failed),
+static_assert(descriptions.size() == static_cast<std::size_t>(errc::quota_exceeded),
               "every errc has a description");
 
 constexpr const char* describe(errc error) noexcept {

@@ -11,6 +11,8 @@
 #include "fedagent/observer.hpp"
 #include "fedagent/options.hpp"
 #include "fedagent/poll.hpp"
+#include "fedagent/round.hpp"
+#include "fedagent/seed_policies.hpp"
 #include "fedagent/send_options.hpp"
 #include "fedagent/service.hpp"
 #include "fedagent/status_events.hpp"

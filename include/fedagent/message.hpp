@@ -20,6 +20,7 @@ namespace fedagent {
  * message.
  * - `source`: the node that the message says it comes from; empty when it does not say.
  * - `size`: what the message counts for in limits, in bytes. Without it: `sizeof(M)`.
+ * - `is_error`: whether a reply tells of an error, for rounds. Without it: no reply does.
  *
  * @par Lifetimes
  * The views must stay valid and unchanged as long as the message lives: the reply table is keyed by
@@ -67,6 +68,16 @@ struct message_traits {
       return sizeof(M);
     }
   }
+
+  static constexpr bool is_error(const M& message) {
+    if constexpr (requires { static_cast<bool>(message.is_error()); }) {
+      return message.is_error();
+    } else if constexpr (requires { static_cast<bool>(message.is_error); }) {
+      return message.is_error;
+    } else {
+      return false;
+    }
+  }
 };
 
 /// A type whose `message_traits` tell the request id.
@@ -96,6 +107,16 @@ constexpr std::string_view awaited_id(const M& message) {
   return std::string_view(message_traits<M>::destination(message)).empty()
              ? std::string_view(message_traits<M>::request_id(message))
              : std::string_view();
+}
+
+/// Whether a reply tells of an error; a specialisation of the traits need not say.
+template <Message M>
+constexpr bool is_error_reply(const M& message) {
+  if constexpr (requires { static_cast<bool>(message_traits<M>::is_error(message)); }) {
+    return message_traits<M>::is_error(message);
+  } else {
+    return false;
+  }
 }
 
 }  // namespace detail

@@ -180,13 +180,17 @@ class NodeAgentAsync {
 
   /// Takes a reply of the node as it came off the wire.
   /**
-   * @return What the reply was; or what `decode` or the forwarder returned, or `wrong_node` when
-   * the message says that it comes from another node.
+   * @param receipt Told once what became of an overlay message that was `forwarded`; with a
+   * forwarder of your own, as soon as that has returned.
+   * @return What the reply was; or what `decode` or the forwarder returned, `wrong_node` when the
+   * message says that it comes from another node, `unknown_node` when an overlay message has no
+   * destination here, `quota_exceeded`, or why the destination's agent did not take it.
    * @par Source
    * D1 to D10.
    */
-  awaitable<result<ReplyDisposition>> on_reply(typename Transport_::wire_type wire) const {
-    return Coroutines::take_reply(core_, std::move(wire));
+  awaitable<result<ReplyDisposition>> on_reply(typename Transport_::wire_type wire,
+                                               Receipt receipt = {}) const {
+    return Coroutines::take_reply(core_, std::move(wire), std::move(receipt));
   }
 
   // ---- state

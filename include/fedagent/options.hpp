@@ -100,6 +100,9 @@ struct StoreOptions {
   std::size_t max_node_id_length = 255;
   /// From DISCONNECTED to the removal of the agent. Zero: agents stay. 0 to 366 days.
   Duration idle_expiry = Duration::zero();
+  /// The most messages relayed from one node to another that are under way: queued, or not
+  /// confirmed yet. Zero: no limit.
+  std::size_t relay_quota = 0;
   /// Whether an unknown id may have an agent. Empty: every id may.
   std::function<bool(std::string_view node_id)> admit{};
 };

@@ -51,6 +51,13 @@ class Replies {
   /// Some open request, or null when there is none.
   Record* any() const noexcept { return open_.empty() ? nullptr : open_.begin()->second; }
 
+  template <class Function>
+  void for_each(Function function) const {
+    for (const auto& [id, record] : open_) {
+      function(*record);
+    }
+  }
+
   /// Closes a request and remembers what a further reply to it is to be called.
   void finish(std::string_view id, ReplyDisposition further, time_point now) {
     if (open_.erase(id) == 0 || order_.capacity() == 0) {

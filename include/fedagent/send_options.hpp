@@ -1,7 +1,9 @@
 #pragma once
 
+#include <boost/system/result.hpp>
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -49,5 +51,21 @@ struct NoHandler {
   template <class OutcomeType>
   void operator()(OutcomeType&& /*outcome*/) const noexcept {}
 };
+
+/// Told once what became of a relayed message that was accepted.
+/**
+ * Nothing: its destination has it, as the next poll has confirmed. Or why not: `expired`,
+ * `retries_exhausted`, `disconnected`, `displaced`, `not_encodable`, `removed`, `stopped`.
+ */
+using Receipt = std::function<void(boost::system::result<void>)>;
+
+namespace detail {
+
+/// Whether a handler waits for a reply, which takes a request id.
+template <class Handler>
+inline constexpr bool awaits_reply =
+    !std::same_as<Handler, NoHandler> && !requires { typename Handler::awaits_delivery_only; };
+
+}  // namespace detail
 
 }  // namespace fedagent

@@ -55,25 +55,29 @@ typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> se
 
 /// Takes a reply, or an overlay message to relay, from the node that the transport has verified.
 /**
- * @return What the reply was. Or an error for the node: `unknown_node`, `wrong_node`, `no_route`,
- * the errors of `decode`, or, for an overlay message, why its destination's agent did not take it.
+ * @param receipt Told once what became of an overlay message that was `forwarded`, so that its
+ * source can learn it.
+ * @return What the reply was. Or an error for the node: `unknown_node`, `wrong_node`, the errors of
+ * `decode`, or, for an overlay message, why it is not relayed: `no_route`, `unknown_node`,
+ * `quota_exceeded`, or why its destination's agent did not take it.
  * @par Source
  * D21, E13, E14, E20.
  */
 template <class T, class M, class O>
 typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
-serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire) {
+serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire,
+            Receipt receipt = {}) {
   const auto agent = store.get(peer_id);
   if (!agent) {
     auto decoded = T::decode(std::move(wire));
     if (!decoded) {
       co_return decoded.error();
     }
-    store.context().hooks(detail::hook::unknown_node, peer_id,
-                          std::make_shared<const M>(*std::move(decoded)));
+    store.context()->hooks(detail::hook::unknown_node, peer_id,
+                           std::make_shared<const M>(*std::move(decoded)));
     co_return make_error_code(errc::unknown_node);
   }
-  auto taken = co_await agent->on_reply(std::move(wire));
+  auto taken = co_await agent->on_reply(std::move(wire), std::move(receipt));
   co_return taken;
 }
 
@@ -93,11 +97,11 @@ boost::system::result<void> serve_feedback(AgentStore<T, M, O>& store, std::stri
   }
   agent->touch();
   try {
-    if (!store.context().hooks.feedback(peer_id, feedback)) {
+    if (!store.context()->hooks.feedback(peer_id, feedback)) {
       return make_error_code(errc::no_route);
     }
   } catch (...) {
-    store.context().hooks(detail::hook::handler_error, peer_id, std::current_exception());
+    store.context()->hooks(detail::hook::handler_error, peer_id, std::current_exception());
     return make_error_code(errc::handler_failed);
   }
   return {};

@@ -12,6 +12,7 @@
 #include "fedagent/detail/watchdog.hpp"
 #include "fedagent/observer.hpp"
 #include "fedagent/options.hpp"
+#include "fedagent/send_options.hpp"
 #include "fedagent/status_events.hpp"
 #include "fedagent/transport.hpp"
 
@@ -39,7 +40,8 @@ class AgentContext {
   virtual ~AgentContext() = default;
 
   /// Relays an overlay message where no forwarder was given.
-  virtual boost::system::result<void> route(MessagePtr<M> /*message*/) {
+  virtual boost::system::result<void> route(std::string_view /*source*/, MessagePtr<M> /*message*/,
+                                            Receipt /*receipt*/) {
     return make_error_code(errc::no_route);
   }
   /// The agent has been DISCONNECTED for `idle_expiry`.

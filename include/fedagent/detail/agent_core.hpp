@@ -50,7 +50,7 @@ class AgentCore final : public Ledger<T, M, O> {
       this->redeliver(*open, options.retry_count);
       return open;
     }
-    constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
+    constexpr bool handled = awaits_reply<Handler>;
     if (const auto refusal = refusal_of(*message, handled, options, in_line)) {
       ++counters_.refused;
       context->hooks(hook::refused, id, message, refusal);
@@ -58,7 +58,8 @@ class AgentCore final : public Ledger<T, M, O> {
     }
     boost::intrusive_ptr<Record> record(
         new HandledTaskRecord<M, clock_type, Handler>(message, std::move(handler)));
-    record->first_send_time = options.first_send_time.value_or(clock_type::now());
+    record->since = clock_type::now();
+    record->first_send_time = options.first_send_time.value_or(record->since);
     record->end_by = options.deadline;
     record->retry_count = options.retry_count;
     return &this->admit(std::move(record));
@@ -101,7 +102,7 @@ class AgentCore final : public Ledger<T, M, O> {
   Task<M, clock_type> take(SessionId session) {
     Record& record = queue.front();
     queue.remove(record);
-    record.state = TaskState::leased;
+    record.enter(TaskState::leased, clock_type::now());
     record.session = session;
     record.poll = this->polls_opened();
     ++record.lease;
@@ -160,7 +161,7 @@ class AgentCore final : public Ledger<T, M, O> {
     if (disposition == ReplyDisposition::delivered) {
       this->confirm(*record);
       ++counters_.replied;
-      this->finish(*record, std::move(message), ReplyDisposition::duplicate);
+      this->finish(*record, std::move(message), ReplyDisposition::duplicate, now);
     }
     return disposition;
   }

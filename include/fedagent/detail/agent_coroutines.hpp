@@ -38,7 +38,7 @@ struct AgentCoroutines {
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
-    constexpr bool handled = !std::is_same_v<Handler, NoHandler>;
+    constexpr bool handled = awaits_reply<Handler>;
     Waiter waiter(core->context->executor);
     while (!waiter.verdict() &&
            core->waits_for_room(*message, handled, options, waiter.in_line())) {
@@ -194,7 +194,8 @@ struct AgentCoroutines {
   }
 
   static awaitable<result<ReplyDisposition>> take_reply(std::shared_ptr<Core> core,
-                                                        typename T::wire_type wire) {
+                                                        typename T::wire_type wire,
+                                                        Receipt receipt) {
     auto decoded = T::decode(std::move(wire));
     if (!decoded) {
       co_return decoded.error();
@@ -217,8 +218,11 @@ struct AgentCoroutines {
       // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
       auto forwarding = core->context->forward(message);
       forwarded = co_await std::move(forwarding);
+      if (forwarded && receipt) {
+        core->guarded([&] { receipt(forwarded); });
+      }
     } else {
-      forwarded = core->context->route(message);
+      forwarded = core->context->route(core->id, message, std::move(receipt));
     }
     if (!forwarded) {
       co_return forwarded.error();

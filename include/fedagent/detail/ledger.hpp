@@ -67,10 +67,22 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     return now;
   }
 
+  /// Calls `function(record)` for all that have no outcome: queued, leased or delivered, working.
+  template <class Function>
+  void for_each_record(Function function) const {
+    std::ranges::for_each(queue.tasks(), function);
+    std::ranges::for_each(leases_, function);
+    replies_.for_each([&](const Record& record) {
+      if (record.state == TaskState::working) {
+        function(record);
+      }
+    });
+  }
+
   // ---- the records' view of their owner
 
   void delivered(Record& record) noexcept override {
-    record.state = TaskState::delivered;
+    record.state = TaskState::delivered;  // still on lease: that time goes on
     record.seen = true;
     context->hooks(hook::delivered, id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
@@ -80,7 +92,9 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   }
 
   void lease_died(Record& record, bool attempted) noexcept override {
-    if (attempted && record.retry_count >= context->options.max_retries) {
+    if (record.withdrawn) {
+      end_unconfirmed(record, errc::flushed);
+    } else if (attempted && record.retry_count >= context->options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);
     } else if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
@@ -99,6 +113,17 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void deadline_reached(Record& record) noexcept override {
     end_unconfirmed(record,
                     clock_type::now() >= record.end_by ? errc::deadline_passed : errc::expired);
+  }
+
+  void withdraw(Record& record, time_point answered_until, QueuedPolicy queued) noexcept override {
+    const bool drops = queued == QueuedPolicy::drop;
+    if ((drops && record.state == TaskState::queued) || answered_until <= clock_type::now()) {
+      end_unconfirmed(record, errc::flushed);
+    } else {
+      record.withdrawn = drops;
+      record.end_by = answered_until;
+      watch(record);
+    }
   }
 
  protected:
@@ -146,7 +171,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
       return;
     }
     leave_list(record);
-    record.state = TaskState::working;
+    record.enter(TaskState::working, *this->last_seen.any);  // a sign of life has led to this
     ++counters_.confirmed;
     watch(record);
     context->hooks(hook::confirmed, id, record.message);
@@ -163,17 +188,18 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     if (record.tracked()) {
       ++counters_.failed[index];
     }
-    finish(record, reason, further);
+    finish(record, reason, further, clock_type::now());
   }
 
   /// The one place where a record ends. The handler runs last.
-  void finish(Record& record, Outcome<M> outcome, ReplyDisposition further) noexcept {
+  void finish(Record& record, Outcome<M> outcome, ReplyDisposition further,
+              time_point now) noexcept {
     const boost::intrusive_ptr<Record> owned(&record, false);
-    record.state = TaskState::ended;
+    record.enter(TaskState::ended, now);
     record.owner = nullptr;
     record.disarm();
     if (record.tracked()) {
-      replies_.finish(awaited_id(*record.message), further, clock_type::now());
+      replies_.finish(awaited_id(*record.message), further, now);
     }
     tell_if_drained();
     guarded([&] { record.complete(std::move(outcome)); });
@@ -265,7 +291,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
 
   void put_back(Record& record) {
     leave_list(record);
-    record.state = TaskState::queued;
+    record.enter(TaskState::queued, clock_type::now());
     queue.put_back(record);
     watch(record);
   }
@@ -273,7 +299,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void confirm_delivery(Record& record) {
     confirm(record);
     if (!record.tracked()) {
-      finish(record, MessagePtr<M>(), ReplyDisposition::late);
+      finish(record, MessagePtr<M>(), ReplyDisposition::late, *this->last_seen.any);
     }
   }
 

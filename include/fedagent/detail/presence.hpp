@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fedagent/detail/agent_context.hpp"
+#include "fedagent/detail/node_watcher.hpp"
 #include "fedagent/detail/status_machine.hpp"
 #include "fedagent/node_status.hpp"
 
@@ -99,6 +100,10 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   }
 
   const StatusMachine& status() const noexcept { return status_; }
+  /// When DISCONNECTED comes, or the removal of the agent; `max()`: never.
+  time_point status_ends() const noexcept {
+    return this->armed() ? this->deadline() : time_point::max();
+  }
   /// The status for other threads.
   NodeActiveStatus status_snapshot() const noexcept {
     return snapshot_.load(std::memory_order_relaxed);
@@ -111,6 +116,8 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   LastSeen<clock_type> last_seen;
   /// Those who wait for a status, or for the queue to be drained.
   Waiters changed;
+  /// Those who wait for the node itself.
+  NodeWatchers watchers;
 
  protected:
   ~Presence() = default;
@@ -157,8 +164,13 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
       context->status_changed(id, before, after);
       changed.wake_all();
     }
-    if (before != after && after == NodeActiveStatus::disconnected) {
-      const auto self = this->weak_from_this().lock();
+    const bool lost = after == NodeActiveStatus::disconnected;
+    if (lost == (before == NodeActiveStatus::disconnected)) {
+      return;
+    }
+    const auto self = this->weak_from_this().lock();
+    watchers.tell(lost);
+    if (lost) {
       if (context->idle_expiry > Duration::zero()) {
         arm(context->idle_expiry);
       }

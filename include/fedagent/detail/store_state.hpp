@@ -7,10 +7,13 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "fedagent/detail/agent_core.hpp"
+#include "fedagent/detail/relay.hpp"
+#include "fedagent/detail/stop_listener.hpp"
 
 namespace fedagent::detail {
 
@@ -74,6 +77,11 @@ struct StoreState final : AgentContext<T, M, O> {
 
   void stop() noexcept {
     stopped = true;
+    while (!stop_listeners.empty()) {
+      auto& listener = stop_listeners.front();
+      stop_listeners.pop_front();
+      listener.store_stopped();
+    }
     // Handlers that run here may look for agents; they find fewer and fewer.
     while (!agents.empty()) {
       remove(agents.begin()->first, errc::stopped);
@@ -82,15 +90,23 @@ struct StoreState final : AgentContext<T, M, O> {
     this->present_changed.dismiss(make_error_code(errc::stopped));
   }
 
-  result<void> route(MessagePtr<M> message) override {
+  result<void> route(std::string_view source, MessagePtr<M> message, Receipt receipt) override {
     const auto core = find(message_traits<M>::destination(*message));
     if (!core) {
       return make_error_code(errc::unknown_node);
     }
-    NoHandler nobody;
+    RelayHandler handler{relays, {std::string(source), core->id}, std::move(receipt)};
+    const auto pair = handler.pair;
+    if (store_options.relay_quota > 0 && relays->of(pair) >= store_options.relay_quota) {
+      return make_error_code(errc::quota_exceeded);
+    }
     const SendOptions<typename Core::clock_type>
         plainly{};  // GCC 12 warns of a temporary's members
-    return core->try_send(message, nobody, plainly);
+    const auto sent = core->try_send(message, handler, plainly);
+    if (sent) {
+      relays->add(pair);
+    }
+    return sent;
   }
 
   void expire(std::string_view node_id) override { remove(node_id, errc::removed); }
@@ -127,6 +143,8 @@ struct StoreState final : AgentContext<T, M, O> {
   boost::unordered_flat_map<std::string_view, std::shared_ptr<Core>, std::hash<std::string_view>>
       agents;
   Counters removed;
+  std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();
+  StopListeners stop_listeners;
   bool stopped = false;
 };
 

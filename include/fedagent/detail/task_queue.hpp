@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <iterator>
 
 #include "fedagent/detail/task_record.hpp"
 #include "fedagent/detail/waiter.hpp"
@@ -44,6 +45,14 @@ class TaskQueue {
   /// The next task. @pre The queue is not empty.
   Record& front() noexcept { return tasks_.front(); }
   const Record& front() const noexcept { return tasks_.front(); }
+
+  /// All of them, the next one first.
+  const TaskList<M, Clock>& tasks() const noexcept { return tasks_; }
+
+  /// How many tasks are before this one, which is in the queue.
+  std::size_t before(const Record& record) const noexcept {
+    return static_cast<std::size_t>(std::distance(tasks_.begin(), tasks_.iterator_to(record)));
+  }
 
   bool empty() const noexcept { return tasks_.empty(); }
   std::size_t size() const noexcept { return tasks_.size(); }

@@ -8,6 +8,7 @@
 #include "fedagent/detail/deadlines.hpp"
 #include "fedagent/error.hpp"
 #include "fedagent/message.hpp"
+#include "fedagent/options.hpp"
 #include "fedagent/transport.hpp"
 
 namespace fedagent::detail {
@@ -29,6 +30,14 @@ enum class TaskState : std::uint8_t {
 template <class M, class Clock>
 class TaskRecord;
 
+/// How long a message was in which state.
+template <class Clock>
+struct TimeSpent {
+  typename Clock::duration queued{};
+  typename Clock::duration leased{};
+  typename Clock::duration working{};
+};
+
 /// The agent as its records see it.
 template <class M, class Clock>
 class TaskOwner {
@@ -38,6 +47,10 @@ class TaskOwner {
   virtual void lease_died(TaskRecord<M, Clock>& record, bool attempted) noexcept = 0;
   virtual void end_unconfirmed(TaskRecord<M, Clock>& record, errc reason) noexcept = 0;
   virtual void deadline_reached(TaskRecord<M, Clock>& record) noexcept = 0;
+  /// May be answered until then. Dropped: it is taken back from the queue, and what is out is not
+  /// delivered again.
+  virtual void withdraw(TaskRecord<M, Clock>& record, typename Clock::time_point answered_until,
+                        QueuedPolicy queued) noexcept = 0;
 
  protected:
   ~TaskOwner() = default;
@@ -67,9 +80,28 @@ class TaskRecord
   bool tracked() const { return !awaited_id(*message).empty(); }
   bool in_hand() const noexcept { return state == TaskState::leased; }
 
+  void enter(TaskState next, time_point now) noexcept {
+    spent_ = spent(now);
+    since = now;
+    state = next;
+  }
+  TimeSpent<Clock> spent(time_point now) const noexcept {
+    auto spent = spent_;
+    if (state == TaskState::queued) {
+      spent.queued += now - since;
+    } else if (state == TaskState::working) {
+      spent.working += now - since;
+    } else if (state != TaskState::ended) {
+      spent.leased += now - since;
+    }
+    return spent;
+  }
+
   MessagePtr<M> message;
   Owner* owner = nullptr;
   time_point first_send_time{};
+  /// When it came into its state.
+  time_point since{};
   time_point end_by = time_point::max();
   /// The order of acceptance, kept by redelivery (H7).
   std::uint64_t sequence = 0;
@@ -82,6 +114,8 @@ class TaskRecord
   TaskState state = TaskState::queued;
   /// Somebody who could deliver it has looked at the message, so the node may have it.
   bool seen = false;
+  /// Nobody wants it delivered again.
+  bool withdrawn = false;
 
  private:
   void on_deadline() noexcept override {
@@ -89,6 +123,8 @@ class TaskRecord
       owner->deadline_reached(*this);
     }
   }
+
+  TimeSpent<Clock> spent_{};
 };
 
 /// Records in a line, counted. One that is in a list leaves it before it is destroyed.
@@ -101,6 +137,8 @@ class HandledTaskRecord final : public TaskRecord<M, Clock> {
  public:
   HandledTaskRecord(MessagePtr<M> the_message, Handler handler)
       : TaskRecord<M, Clock>(std::move(the_message)), handler_(std::move(handler)) {}
+
+  Handler& handler() noexcept { return handler_; }
 
   void complete(Outcome<M> outcome) override { std::move(handler_)(std::move(outcome)); }
 

@@ -73,8 +73,9 @@ class Node {
   }
 
   /// Sends a reply, or an overlay message. @return What it was to the server, as `serve_reply`.
-  awaitable<boost::system::result<ReplyDisposition>> reply(message_type message) {
-    return serve_reply(*store_, node_id_, std::move(message));
+  awaitable<boost::system::result<ReplyDisposition>> reply(message_type message,
+                                                           Receipt receipt = {}) {
+    return serve_reply(*store_, node_id_, std::move(message), std::move(receipt));
   }
 
   template <class Feedback>

@@ -157,7 +157,8 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
         break;
       }
       case FrameType::poll_end:
-      case FrameType::reply_result: {
+      case FrameType::reply_result:
+      case FrameType::receipt: {
         std::string payload;
         auto reading = Base::read_payload(c, header, payload);
         error = co_await std::move(reading);
@@ -207,6 +208,13 @@ class ClientConnection final : public Connection<Stream, Executor, Clock>, priva
       }
       state_->poll_ended(decode_error(payload), Clock::now());
       return {};
+    }
+    if (type == FrameType::receipt) {
+      const auto receipt = decode_receipt(payload);
+      if (receipt) {
+        state_->receipt_came(*receipt);
+      }
+      return receipt ? error_code() : receipt.error();
     }
     ReplyResult result = ReplyDisposition::unexpected;
     if (const auto error = decode_reply_result(payload, result)) {

@@ -179,6 +179,12 @@ class ClientState final : public Context<Executor, Clock> {
     changed.wake_all();
   }
 
+  void receipt_came(const RelayReceipt& receipt) {
+    if (!ended && options.on_receipt) {
+      options.on_receipt(receipt.request_id, receipt.result);
+    }
+  }
+
   void disconnected(error_code why) {
     outbox.lost();
     poll_open = false;

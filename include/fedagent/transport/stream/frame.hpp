@@ -38,6 +38,7 @@ enum class FrameType : std::uint8_t {
   ping = 10,
   pong = 11,
   error = 12,
+  receipt = 13,
 };
 
 /// What stands before each payload: length (4 bytes), type (1), flags (1), zero (2).
@@ -180,7 +181,7 @@ inline boost::system::result<FrameHeader> decode_frame_header(
   const auto flags = unpacker.take<std::uint8_t>();
   const auto reserved = unpacker.take<std::uint16_t>();
   if (type < static_cast<std::uint8_t>(FrameType::hello) ||
-      type > static_cast<std::uint8_t>(FrameType::error)) {
+      type > static_cast<std::uint8_t>(FrameType::receipt)) {
     return make_error_code(errc::unknown_frame_type);
   }
   header.type = static_cast<FrameType>(type);
@@ -200,6 +201,7 @@ inline boost::system::result<FrameHeader> decode_frame_header(
     case FrameType::poll_end:
     case FrameType::reply_result:
     case FrameType::error:
+    case FrameType::receipt:
       max_frame = 2 * max_id_length;
       break;
     default:

@@ -86,6 +86,11 @@ struct ClientOptions {
   std::function<void(std::string_view request_id, std::exception_ptr error)> on_handler_error{};
   /// Called with what the server says to each reply, and to each overlay message.
   std::function<void(std::string_view request_id, const ReplyResult& result)> on_reply_result{};
+  /// Called once what became of an overlay message that the server relays and that has a request id
+  /// is known: nothing, its destination has it; or why not. See `Receipt`. It is lost when this
+  /// client is not connected at that time.
+  std::function<void(std::string_view request_id, const boost::system::result<void>& result)>
+      on_receipt{};
 };
 
 namespace detail {

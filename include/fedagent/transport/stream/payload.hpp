@@ -63,7 +63,7 @@ class TextPacker {
 
 enum class WireCategory : std::uint8_t { other = 0, core = 1, stream = 2 };
 
-inline constexpr int last_core_errc = static_cast<int>(fedagent::errc::handler_failed);
+inline constexpr int last_core_errc = static_cast<int>(fedagent::errc::quota_exceeded);
 
 // magic and version have this place in every version, so that another one can be told.
 inline boost::system::error_code check_version(Unpacker& unpacker) noexcept {
@@ -193,6 +193,38 @@ inline boost::system::error_code decode_reply_result(std::string_view payload,
   }
   result = static_cast<ReplyDisposition>(first);
   return {};
+}
+
+/// What became of an overlay message that was relayed.
+struct RelayReceipt {
+  /// The message's own, by which its source knows it.
+  std::string request_id{};
+  boost::system::result<void> result{};
+};
+
+/// The id with its length, then the byte 0, or the byte 255 and an error payload.
+inline std::string encode(const RelayReceipt& receipt) {
+  detail::TextPacker packer;
+  packer.put(static_cast<std::uint16_t>(receipt.request_id.size())).put_text(receipt.request_id);
+  if (receipt.result) {
+    return packer.put(std::uint8_t{0}).take();
+  }
+  return packer.put(std::uint8_t{255}).put_text(encode_error(receipt.result.error())).take();
+}
+
+inline boost::system::result<RelayReceipt> decode_receipt(std::string_view payload) {
+  detail::Unpacker unpacker(detail::bytes_of(payload));
+  RelayReceipt receipt;
+  receipt.request_id = unpacker.take_text(unpacker.take<std::uint16_t>());
+  const auto kind = unpacker.take<std::uint8_t>();
+  const std::string rest(unpacker.take_rest());
+  if (unpacker.ran_short() || (kind != 255 && (kind != 0 || !rest.empty()))) {
+    return make_error_code(errc::malformed_payload);
+  }
+  if (kind == 255) {
+    receipt.result = decode_error(rest);
+  }
+  return receipt;
 }
 
 inline std::string encode(const Feedback& feedback) {

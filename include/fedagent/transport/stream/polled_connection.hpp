@@ -45,10 +45,23 @@ class PolledConnection
       : Base(std::move(stream), state), state_(std::move(state)) {}
 
   void end(error_code why) noexcept override { this->fail(why); }
+  void send_receipt(RelayReceipt receipt) noexcept override {
+    const auto self = this->weak_from_this().lock();
+    if (!self) {
+      return;
+    }
+    try {
+      boost::asio::co_spawn(this->executor(), write_receipt(self, encode(receipt)),
+                            boost::asio::detached);
+    } catch (...) {
+      this->close();
+    }
+  }
   void message_ends() noexcept override { answered_ = true; }
 
  protected:
   State& state() noexcept { return *state_; }
+  std::weak_ptr<State> weak_state() const noexcept { return state_; }
 
   /// The node polls. @return `poll_already_open`: it has no answer to its former poll yet.
   /**
@@ -112,6 +125,11 @@ class PolledConnection
       co_return error;
     }
     co_return result<void>();
+  }
+
+  static awaitable<void> write_receipt(std::shared_ptr<Base> c, std::string payload) {
+    auto writing = Base::write_frame(*c, FrameType::receipt, std::move(payload));
+    co_await std::move(writing);
   }
 
   static awaitable<void> serve_polls(std::shared_ptr<PolledConnection> c) {

@@ -175,7 +175,9 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     message.source = c.node_id;
     ReplyResult taken = make_error_code(fedagent::errc::stopped);
     if (c.state().store != nullptr) {
-      auto serving = take_message(*c.state().store, c.node_id, std::move(message));
+      auto receipt = c.receipt_for(message);
+      auto serving =
+          take_message(*c.state().store, c.node_id, std::move(message), std::move(receipt));
       taken = co_await std::move(serving);
     }
     auto writing = Base::write_frame(c, FrameType::reply_result, encode(taken));
@@ -184,14 +186,28 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
 
   // A forwarder of the user may throw; its peer learns no more than that.
-  static awaitable<ReplyResult> take_message(Store& store, std::string node_id, Message message) {
+  static awaitable<ReplyResult> take_message(Store& store, std::string node_id, Message message,
+                                             Receipt receipt) {
     ReplyResult taken = make_error_code(fedagent::errc::handler_failed);
     try {
-      auto serving = serve_reply(store, std::move(node_id), std::move(message));
+      auto serving = serve_reply(store, std::move(node_id), std::move(message), std::move(receipt));
       taken = co_await std::move(serving);
     } catch (...) {
     }
     co_return taken;
+  }
+
+  // The receipt goes to where the source is then: it may have come back in another connection.
+  Receipt receipt_for(const Message& message) {
+    if (message.destination.empty() || message.request_id.empty()) {
+      return {};
+    }
+    return [state = this->weak_state(), node_id = this->node_id,
+            request_id = message.request_id](boost::system::result<void> came) {
+      if (const auto server = state.lock()) {
+        server->send_receipt(node_id, {request_id, came});
+      }
+    };
   }
 
   error_code check_ids(FrameType type) {

@@ -41,6 +41,7 @@ namespace detail {
 class ServerPeer : public boost::intrusive::list_base_hook<> {
  public:
   virtual void end(boost::system::error_code why) noexcept = 0;
+  virtual void send_receipt(RelayReceipt receipt) noexcept = 0;
 
   std::string node_id;
   SessionId session = 0;
@@ -103,7 +104,7 @@ class ServerState final
       }
       // What connects anew has given the older connection up; and what another client of that name
       // holds is taken over, as the agents' policy has it.
-      if (same || store->context().options.polls == PollPolicy::newest_wins) {
+      if (same || store->context()->options.polls == PollPolicy::newest_wins) {
         other.end(make_error_code(fedagent::errc::superseded));
       }
       by_node_.erase(known);
@@ -130,11 +131,18 @@ class ServerState final
     }
   }
 
+  /// Tells the node what became of a message that it had relayed, if it is still there.
+  void send_receipt(std::string_view node_id, RelayReceipt receipt) noexcept {
+    if (const auto peer = by_node_.find(node_id); peer != by_node_.end()) {
+      peer->second->send_receipt(std::move(receipt));
+    }
+  }
+
   Welcome welcome() const {
     using std::chrono::milliseconds;
     auto interval = options.ping_interval;
     if (store != nullptr) {
-      interval = std::min(interval, store->context().options.disconnect_timeout / 3);
+      interval = std::min(interval, store->context()->options.disconnect_timeout / 3);
     }
     const auto ms = std::max(std::chrono::duration_cast<milliseconds>(interval), milliseconds{1});
     return {.limits = options.connection.limits,

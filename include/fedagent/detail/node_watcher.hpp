@@ -1,0 +1,39 @@
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+
+namespace fedagent::detail {
+
+/// Whoever waits for a node, and is told when it becomes DISCONNECTED and when it is back.
+/** It may leave the list, and let others leave, while it is told. */
+class NodeWatcher : public boost::intrusive::list_base_hook<
+                        boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+ public:
+  virtual void node_lost() noexcept = 0;
+  virtual void node_back() noexcept = 0;
+
+ protected:
+  ~NodeWatcher() = default;
+};
+
+/// Those who wait for one node.
+class NodeWatchers {
+ public:
+  void add(NodeWatcher& watcher) noexcept { watchers_.push_back(watcher); }
+
+  void tell(bool lost) noexcept {
+    List untold;
+    untold.swap(watchers_);
+    while (!untold.empty()) {
+      auto& watcher = untold.front();
+      watchers_.splice(watchers_.end(), untold, untold.begin());
+      lost ? watcher.node_lost() : watcher.node_back();
+    }
+  }
+
+ private:
+  using List = boost::intrusive::list<NodeWatcher, boost::intrusive::constant_time_size<false>>;
+  List watchers_;
+};
+
+}  // namespace fedagent::detail

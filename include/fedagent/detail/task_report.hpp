@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+
+#include "fedagent/detail/agent_core.hpp"
+#include "fedagent/report.hpp"
+
+namespace fedagent::detail {
+
+/// How long from now to a time; none when that is never.
+template <class TimePoint>
+std::optional<Duration> time_to(TimePoint at, TimePoint now) {
+  if (at == TimePoint::max()) {
+    return std::nullopt;
+  }
+  return at > now ? Duration(at - now) : Duration::zero();
+}
+
+/// What is to say of a record that has no outcome yet.
+template <class T, class M, class O>
+TaskReport report_of(const AgentCore<T, M, O>& core,
+                     const TaskRecord<M, transport_clock_t<T>>& record,
+                     typename transport_clock_t<T>::time_point now) {
+  TaskReport report;
+  report.request_id = message_traits<M>::request_id(*record.message);
+  report.stage = static_cast<TaskStage>(static_cast<int>(record.state) + 1);
+  report.in_stage = now - record.since;
+  report.age = now - record.first_send_time;
+  report.attempts = record.lease;
+  if (record.state == TaskState::queued) {
+    report.behind = core.queue.before(record);
+    if (report.behind > 0) {
+      report.behind_request = message_traits<M>::request_id(*core.queue.front().message);
+    }
+  } else {
+    report.session = record.session;
+  }
+  if (record.armed()) {
+    report.ends_in = time_to(record.deadline(), now);
+  }
+  return report;
+}
+
+}  // namespace fedagent::detail

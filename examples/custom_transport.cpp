@@ -1,5 +1,4 @@
-// A transport of your own: datagrams between two Unix sockets. An author writes `Datagram` and
-// `DatagramCall`, and the loop that receives; the agents do the rest.
+// A transport of your own: datagrams between two Unix sockets. An author writes what is tagged.
 #include <fmt/format.h>
 
 #include <array>
@@ -14,8 +13,7 @@ using result = boost::system::result<T>;
 
 // [transport]
 struct Message {
-  std::string request_id;
-  std::string body;
+  std::string request_id, body;
 };
 
 // What the core asks: the types, and how a reply comes off the wire ("R<request id>\n<body>").
@@ -50,23 +48,17 @@ struct DatagramCall {
 };
 // [/transport]
 
-// Feedback of any type goes to the observer's hook that takes it.
 struct PrintFeedback {
   void on_feedback(std::string_view node, const std::string& line) const {
     fmt::print("{} says: {}\n", node, line);
   }
 };
-
 using Store = fedagent::AgentStore<Datagram, Message, PrintFeedback>;
 
 namespace {
-
 // [calls]
 asio::awaitable<void> serve_poll(Store& store, DatagramCall call) {
-  const auto served = co_await fedagent::serve_task_call(store, call);
-  if (!served) {
-    fmt::print("a poll of {} ended: {}\n", call.node, served.error().message());
-  }
+  co_await fedagent::serve_task_call(store, call);
 }
 
 asio::awaitable<void> serve_node(Store& store, Socket socket, std::string node) {
@@ -83,8 +75,7 @@ asio::awaitable<void> serve_node(Store& store, Socket socket, std::string node) 
       asio::co_spawn(socket.get_executor(), serve_poll(store, DatagramCall{socket, node}),
                      asio::bind_cancellation_slot(peer_gone.slot(), asio::detached));
     } else if (wire.front() == 'L') {
-      const auto taken = fedagent::serve_feedback(store, node, wire.substr(1));
-      fmt::print("a log line of {}: {}\n", node, taken ? "taken" : taken.error().message());
+      (void)fedagent::serve_feedback(store, node, wire.substr(1));
     } else {
       const auto taken = co_await fedagent::serve_reply(store, node, std::move(wire));
       fmt::print("a reply of {}: {}\n", node, taken ? "taken" : taken.error().message());
@@ -93,7 +84,6 @@ asio::awaitable<void> serve_node(Store& store, Socket socket, std::string node) 
   peer_gone.emit(asio::cancellation_type::terminal);
 }
 // [/calls]
-
 // The node: polls, works, says so, replies.
 asio::awaitable<void> hospital(Socket socket) {
   std::array<char, 2048> buffer{};
@@ -106,9 +96,8 @@ asio::awaitable<void> hospital(Socket socket) {
 }
 
 asio::awaitable<void> researcher(Store& store, asio::io_context& io, bool& ok) {
-  const auto agent = store.retrieve("hospital-1").value();
   Message task{"round-1", "weights"};
-  const auto outcome = co_await agent.request(std::move(task), 5s);
+  const auto outcome = co_await store.retrieve("hospital-1")->request(std::move(task), 5s);
   ok = outcome.has_value();
   fmt::print("{}\n", ok ? (*outcome)->body : outcome.error().message());
   io.stop();

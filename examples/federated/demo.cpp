@@ -34,9 +34,10 @@ namespace asio = boost::asio;
 namespace filesystem = std::filesystem;
 
 constexpr std::size_t hospital_count = 5;
-constexpr std::size_t leaver = 1;     // hospital-2 is killed and comes back some rounds later
-constexpr std::size_t crasher = 2;    // hospital-3 is killed and started again at once
-constexpr std::size_t straggler = 3;  // hospital-4 takes longer than a round for every third task
+constexpr std::size_t leaver = 1;   // hospital-2 is killed and comes back some rounds later
+constexpr std::size_t crasher = 2;  // hospital-3 is killed and started again at once
+constexpr std::size_t straggler =
+    3;  // hospital-4 takes longer than a round waits, every third time
 
 struct Settings {
   std::string data = "examples/data/wdbc.csv";
@@ -111,14 +112,16 @@ class Demo {
   std::string program(std::string_view name) const { return (directory_ / name).string(); }
 
   void start_researcher() {
-    researcher_ = Process::start(
-        io_.get_executor(),
-        {program("researcher"), "--listen", "127.0.0.1:0", "--nodes",
-         fmt::format("{}", hospital_count), "--rounds", fmt::format("{}", settings_.rounds),
-         "--quorum", "3", "--round-deadline", "0.8", "--disconnect-after", "2", "--data",
-         file("test.csv"), "--baselines", file("baselines.csv"), "--out", settings_.out},
-        {[this](std::string_view line) { on_researcher_line(line); },
-         [this] { on_researcher_end(); }});
+    std::vector<std::string> words = {program("researcher"), "--listen", "127.0.0.1:0"};
+    words.insert(words.end(), {"--nodes", fmt::format("{}", hospital_count)});
+    words.insert(words.end(), {"--rounds", fmt::format("{}", settings_.rounds)});
+    words.insert(words.end(), {"--quorum", "4", "--least", "3", "--grace", "0.3"});
+    words.insert(words.end(), {"--round-deadline", "0.8", "--node-floor", "0.45"});
+    words.insert(words.end(), {"--disconnect-after", "2", "--data", file("test.csv")});
+    words.insert(words.end(), {"--baselines", file("baselines.csv"), "--out", settings_.out});
+    researcher_ = Process::start(io_.get_executor(), words,
+                                 {[this](std::string_view line) { on_researcher_line(line); },
+                                  [this] { on_researcher_end(); }});
   }
 
   void start_hospital(std::size_t i) {
@@ -130,7 +133,7 @@ class Demo {
                                       "--data",
                                       file(name_of(i) + ".csv"),
                                       "--delay-ms",
-                                      fmt::format("{}", 100 + 20 * i)};
+                                      fmt::format("{}", 150 + 30 * i)};
     if (i == straggler) {
       words.insert(words.end(), {"--slow-ms", "1200", "--slow-every", "3"});
     }

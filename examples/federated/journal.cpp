@@ -26,6 +26,14 @@ void Journal::mark(std::string_view name, std::string text, Clock::time_point no
 
 void Journal::round_began(Clock::time_point now) { rounds_.push_back(seconds(now)); }
 
+void Journal::mark_in_round(std::string_view name, std::string text, std::size_t round,
+                            Clock::duration after) {
+  if (round >= 1 && round <= rounds_.size()) {
+    const double time = rounds_[round - 1] + std::chrono::duration<double>(after).count();
+    node(name).marks.push_back({time, std::move(text)});
+  }
+}
+
 Timeline Journal::timeline(Clock::time_point now) const {
   Timeline result;
   result.end = seconds(now);

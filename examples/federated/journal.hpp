@@ -23,6 +23,9 @@ class Journal {
   /// Something happened to a node that is worth a sign in the picture.
   void mark(std::string_view node, std::string text, Clock::time_point now);
   void round_began(Clock::time_point now);
+  /// As `mark`, so long after the begin of a round, from 1. Does nothing when there was none.
+  void mark_in_round(std::string_view node, std::string text, std::size_t round,
+                     Clock::duration after);
 
   /// The run as far as `now`, the nodes by name.
   Timeline timeline(Clock::time_point now) const;

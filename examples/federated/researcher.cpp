@@ -45,8 +45,11 @@ struct Settings {
   std::string out = ".";
   std::uint64_t rounds = 30;
   std::uint64_t nodes = 5;
-  std::uint64_t quorum = 3;
+  std::uint64_t quorum = 4;
+  std::uint64_t least = 3;
   std::chrono::milliseconds round_deadline = 10s;
+  std::chrono::milliseconds grace = 2s;
+  std::chrono::milliseconds node_floor = 1s;
   std::chrono::milliseconds disconnect_after = fedagent::grpc_server_task_wait_timeout;
   std::chrono::milliseconds patience = 60s;
 };
@@ -107,6 +110,11 @@ int judge(const Settings& settings, const End& end, const std::optional<Baseline
           const fedagent::Counters& counters, const Journal& journal, std::size_t test_rows) {
   if (end.result) {
     fmt::print("\n{}", accuracy_table(*end.result, baselines, test_rows));
+    fmt::print("\n{}", hospitals_table(*end.result));
+    fmt::print("\n{}", rounds_table(*end.result));
+    if (const auto late = late_table(*end.result); !late.empty()) {
+      fmt::print("\n{}", late);
+    }
   }
   fmt::print("\n{}\n  {}\n", messages_table(counters), conservation_line(counters));
   const auto faults =
@@ -135,10 +143,20 @@ int run(const std::vector<std::string>& words) {
   arguments.add("--rounds", "N", "How many rounds of training", settings.rounds, 1, 1'000'000);
   arguments.add("--nodes", "N", "How many hospitals must be there to begin", settings.nodes, 1,
                 1'000'000);
-  arguments.add("--quorum", "N", "With fewer answers a round changes nothing", settings.quorum, 1,
+  arguments.add(
+      "--quorum", "N",
+      "For how many answers a round waits; fewer when not so many hospitals can be reached",
+      settings.quorum, 1, 1'000'000);
+  arguments.add("--least", "N", "With fewer answers a round changes nothing", settings.least, 1,
                 1'000'000);
   arguments.add("--round-deadline", "SECONDS", "How long a round waits for answers",
                 settings.round_deadline, 0.01, 86400);
+  arguments.add("--grace", "SECONDS", "How long it waits for the rest when the quorum is there",
+                settings.grace, 0, 86400);
+  arguments.add(
+      "--node-floor", "SECONDS",
+      "The least time that a hospital has. More as it took before, up to the round's time",
+      settings.node_floor, 0, 86400);
   arguments.add("--disconnect-after", "SECONDS",
                 "How long after its last sign of life a hospital is DISCONNECTED",
                 settings.disconnect_after, 0.01, 86400);
@@ -155,6 +173,10 @@ int run(const std::vector<std::string>& words) {
   if (settings.quorum > settings.nodes) {
     throw ArgumentError(fmt::format("--quorum: at most the {} of --nodes, not {}", settings.nodes,
                                     settings.quorum));
+  }
+  if (settings.least > settings.quorum) {
+    throw ArgumentError(fmt::format("--least: at most the {} of --quorum, not {}", settings.quorum,
+                                    settings.least));
   }
   const auto test = read_dataset(settings.data);
   const auto baselines =
@@ -186,12 +208,19 @@ int run(const std::vector<std::string>& words) {
   plan.rounds = static_cast<std::uint32_t>(settings.rounds);
   plan.nodes = settings.nodes;
   plan.quorum = settings.quorum;
+  plan.least = settings.least;
   plan.round_deadline = settings.round_deadline;
+  plan.grace = settings.grace;
+  plan.node_floor = settings.node_floor;
   plan.patience = settings.patience;
   TrainingEvents events;
-  events.on_round = [](const RoundReport& report) { fmt::print("{}\n", progress_line(report)); };
+  events.on_round = [](const RoundSummary& round) { fmt::print("{}\n", progress_line(round)); };
   events.on_fault = [](const std::string& node, const std::string& fault) {
     fmt::print("          {}: its answer cannot be used: {}\n", node, fault);
+  };
+  events.on_late = [&journal](const LateSummary& late) {
+    fmt::print("          {}\n", late_line(late));
+    journal.mark_in_round(late.node, "late", late.round, late.took);
   };
 
   End end;

@@ -315,6 +315,30 @@ void draw_rounds(Canvas& canvas, const Timeline& timeline, const Frame& frame, c
   }
 }
 
+// Equal marks that are close together have one text; at the right edge it is left of the sign.
+void draw_marks(Canvas& canvas, const Timeline& timeline, const Frame& frame, const Axis& x) {
+  auto marks = timeline.marks;
+  std::stable_sort(marks.begin(), marks.end(), [](const auto& one, const auto& other) {
+    return std::pair(one.band, one.time) < std::pair(other.band, other.time);
+  });
+  for (std::size_t i = 0; i < marks.size(); ++i) {
+    const auto& mark = marks[i];
+    const Point at{x(mark.time), frame.top + 17 + band_pitch * static_cast<double>(mark.band)};
+    const double width = 20 + 7.5 * static_cast<double>(mark.text.size());
+    const bool same_follows = i + 1 < marks.size() && marks[i + 1].band == mark.band &&
+                              marks[i + 1].text == mark.text && x(marks[i + 1].time) < at.x + width;
+    constexpr std::string_view style = "font-size=\"12\" font-weight=\"bold\"";
+    if (same_follows) {
+      canvas.text({at.x - 5, at.y}, "▼", style);
+    } else if (at.x + width > frame.right) {
+      canvas.text({at.x + 5, at.y}, fmt::format("{} ▼", mark.text),
+                  fmt::format("{} text-anchor=\"end\"", style));
+    } else {
+      canvas.text({at.x - 5, at.y}, fmt::format("▼ {}", mark.text), style);
+    }
+  }
+}
+
 void draw_seconds(Canvas& canvas, const Timeline& timeline, const Frame& frame, const Axis& x) {
   canvas.line({frame.left, frame.bottom}, {frame.right, frame.bottom}, quiet);
   for_each_tick(0.0, timeline.end, tick_step(x.to, 10), [&](double second) {
@@ -384,11 +408,7 @@ std::string timeline_svg(const Timeline& timeline) {
                 "stroke-width=\"0.7\"");
   }
   draw_rounds(canvas, timeline, frame, x);
-  for (const auto& mark : timeline.marks) {
-    const double top = frame.top + 17 + band_pitch * static_cast<double>(mark.band);
-    canvas.text({x(mark.time) - 5, top}, fmt::format("▼ {}", mark.text),
-                "font-size=\"12\" font-weight=\"bold\"");
-  }
+  draw_marks(canvas, timeline, frame, x);
   draw_seconds(canvas, timeline, frame, x);
   return std::move(canvas).finish();
 }

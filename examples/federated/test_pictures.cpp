@@ -93,6 +93,21 @@ TEST_CASE("timeline picture: a band per node, a line per round, names made harml
   CHECK(count(svg, "font-size=\"11\"") == 2 + 1);  // the numbers of the rounds, and the word
 }
 
+TEST_CASE(
+    "timeline picture: equal marks close together have one text, which stays in the picture") {
+  Timeline timeline;
+  timeline.end = 100.0;
+  timeline.bands = {{"a", {}}, {"b", {}}};
+  timeline.marks = {{1, 50.0, "late"}, {0, 50.5, "late"}, {1, 52.0, "back"},
+                    {0, 51.0, "late"}, {0, 90.0, "late"}, {0, 99.5, "late"}};
+  const auto svg = timeline_svg(timeline);
+  check_well_formed(svg);
+  CHECK(count(svg, "▼ late</text>") == 3);   // of b, and of a the second and the third
+  CHECK(count(svg, ">▼</text>") == 1);       // the first of a: the second says what it is
+  CHECK(count(svg, ">late ▼</text>") == 1);  // at the edge
+  CHECK(count(svg, "▼ back</text>") == 1);
+}
+
 TEST_CASE("timeline picture: nothing, and a run of no length can be drawn") {
   check_well_formed(timeline_svg({}));
   Timeline timeline;

@@ -2,12 +2,16 @@
 
 #include <doctest/doctest.h>
 
+#include <boost/system/error_code.hpp>
 #include <chrono>
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arguments.hpp"
 #include "baselines.hpp"
+#include "fedagent/error.hpp"
 #include "file.hpp"
 #include "hospital_work.hpp"
 #include "journal.hpp"
@@ -21,36 +25,58 @@ using fedagent::NodeActiveStatus;
 using federated::testing::complaint_of;
 using federated::testing::ScratchDirectory;
 
+NodeSummary node(std::string name, fedagent::NodeOutcome outcome,
+                 boost::system::error_code error = {}) {
+  NodeSummary summary;
+  summary.node = std::move(name);
+  summary.outcome = outcome;
+  summary.error = error;
+  return summary;
+}
+
 }  // namespace
 
-TEST_CASE("progress: one line says who answered and what the others are") {
-  RoundReport report{8,
-                     30,
-                     0.9766,
-                     true,
-                     0.8,
-                     3700,
-                     900,
-                     {{"a", true, NodeActiveStatus::waiting, ""},
-                      {"b", false, NodeActiveStatus::waiting, ""},
-                      {"c", false, NodeActiveStatus::disconnected, ""},
-                      {"d", false, NodeActiveStatus::waiting, "nonsense"},
-                      {"e", true, NodeActiveStatus::active, ""}}};
-  CHECK(report.answered() == 2);
-  CHECK(progress_line(report) ==
-        "round  8/30  97.7 %  0.80 s  3.7 kB out 0.9 kB in  answered: a e  WAITING: b  "
-        "DISCONNECTED: c  unusable: d");
-  report.quorum_met = false;
-  CHECK(progress_line(report).ends_with("unusable: d  (no quorum: the model stays as it was)"));
+TEST_CASE("progress: one line says who answered and what became of the others") {
+  using fedagent::NodeOutcome;
+  RoundSummary round;
+  round.round = 8;
+  round.rounds = 30;
+  round.accuracy = 0.9766;
+  round.end = fedagent::RoundEnd::quorum;
+  round.took = 800ms;
+  round.nodes = {node("a", NodeOutcome::reply),
+                 node("b", NodeOutcome::deadline_passed, fedagent::errc::deadline_passed),
+                 node("c", NodeOutcome::disconnected, fedagent::errc::disconnected),
+                 node("d", NodeOutcome::error_reply),
+                 node("e", NodeOutcome::reply),
+                 node("f", NodeOutcome::withdrawn, fedagent::errc::round_ended),
+                 node("g", NodeOutcome::not_sent, fedagent::errc::disconnected),
+                 node("h", NodeOutcome::not_sent, fedagent::errc::unknown_node),
+                 node("i", NodeOutcome::expired, fedagent::errc::expired),
+                 node("j", NodeOutcome::failed, fedagent::errc::retries_exhausted),
+                 node("k", NodeOutcome::reply)};
+  round.nodes.back().fault = "nonsense";
+  round.nodes[0].bytes_sent = 3000;
+  round.nodes[1].bytes_sent = 700;
+  round.nodes[0].bytes_received = 500;
+  round.nodes[4].bytes_received = 400;
+  CHECK(round.answered() == 2);
+  CHECK(progress_line(round) ==
+        "round  8/30  97.7 %  0.80 s quorum    3.7 kB out 0.9 kB in  answered: a e  "
+        "deadline passed: b  withdrawn: f  DISCONNECTED: c g  expired: i  failed: j  not sent: h  "
+        "unusable: d k");
+  round.model_changed = false;
+  CHECK(progress_line(round).ends_with(
+      "unusable: d k  (too few answers: the model stays as it was)"));
 }
 
 TEST_CASE("progress: the demo finds the round in the lines that it steers by") {
-  RoundReport report;
-  report.round = 7;
-  report.rounds = 30;
-  CHECK(round_of(progress_line(report)) == 7U);
-  report.round = 123;
-  CHECK(round_of(progress_line(report)) == 123U);
+  RoundSummary round;
+  round.round = 7;
+  round.rounds = 30;
+  CHECK(round_of(progress_line(round)) == 7U);
+  round.round = 123;
+  CHECK(round_of(progress_line(round)) == 123U);
   CHECK(round_of(task_taken_line("hospital-2", 9, 53)) == 9U);
   CHECK(!round_of("researcher: waits for 5 hospitals"));
   CHECK(!round_of("round"));
@@ -58,6 +84,77 @@ TEST_CASE("progress: the demo finds the round in the lines that it steers by") {
   CHECK(!round_of("round "));
   CHECK(listening_endpoint_of(listening_line("127.0.0.1:80")) == "127.0.0.1:80");
   CHECK(!listening_endpoint_of("researcher: waits for 5 hospitals"));
+}
+
+TEST_CASE("progress: a late reply is told, and is nothing that the demo steers by") {
+  LateSummary late{"a", 7, 2, 1200ms, false};
+  CHECK(late_line(late) == "a answers round-7 too late: 1.20 s, 2 rounds on");
+  CHECK(!round_of(late_line(late)));
+  late.staleness = 1;
+  late.unusable = true;
+  CHECK(late_line(late) == "a answers round-7 too late: 1.20 s, 1 round on, and not usable");
+  CHECK(!round_of(late_line(late)));
+}
+
+TEST_CASE("report: the tables of the rounds, the hospitals and the late replies") {
+  using fedagent::NodeOutcome;
+  using fedagent::RoundEnd;
+  const auto answer = [](const char* name, fedagent::Duration queued, fedagent::Duration leased,
+                         fedagent::Duration working) {
+    auto row = node(name, NodeOutcome::reply);
+    row.took = queued + leased + working;
+    row.queued = queued;
+    row.leased = leased;
+    row.working = working;
+    row.attempts = 1;
+    row.bytes_sent = 800;
+    row.bytes_received = 300;
+    return row;
+  };
+  Result result;
+  CHECK(late_table(result).empty());
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    RoundSummary round;
+    round.round = i;
+    round.took = i * 100ms;
+    round.end = i < 3 ? RoundEnd::complete : RoundEnd::quorum;
+    round.model_changed = i != 2;
+    round.nodes = {answer("a", i * 10ms, i * 20ms, i * 1ms), answer("b", 5ms, 5ms, 90ms)};
+    result.rounds.push_back(round);
+  }
+  auto& late = result.rounds[2].nodes[1];
+  late = node("b", NodeOutcome::withdrawn, fedagent::errc::round_ended);
+  late.attempts = 2;
+  late.bytes_sent = 1600;
+  result.rounds[1].nodes[1] = node("b", NodeOutcome::not_sent, fedagent::errc::disconnected);
+  CHECK(hospitals_table(result) ==
+        "  in 3 rounds  answered  withdrawn  DISCONNECTED    took  queued  leased  working  "
+        "attempts     out      in\n"
+        "  -----------  --------  ---------  ------------  ------  ------  ------  -------  "
+        "--------  ------  ------\n"
+        "  a                   3          0             0   62 ms   20 ms   40 ms     2 ms  "
+        "       3  2.4 kB  0.9 kB\n"
+        "  b                   1          1             1  100 ms    5 ms    5 ms    90 ms  "
+        "       3  2.4 kB  0.3 kB\n");
+  CHECK(rounds_table(result) ==
+        "  rounds ended by  rounds  shortest  longest  model as it was\n"
+        "  ---------------  ------  --------  -------  ---------------\n"
+        "  complete              2    0.10 s   0.20 s                1\n"
+        "  quorum                1    0.30 s   0.30 s                0\n");
+
+  result.late = {{"b", 3, 1, 1200ms, false}, {"b", 2, 1, 1300ms, false}, {"a", 1, 2, 900ms, true}};
+  result.late_missed = 4;
+  CHECK(late_table(result) ==
+        "  late replies, not averaged  rounds on  replies  longest\n"
+        "  --------------------------  ---------  -------  -------\n"
+        "  a                                   2        1   0.90 s\n"
+        "  b                                   1        2   1.30 s\n"
+        "  dropped unread                               4\n");
+
+  // A hospital that never answered has no times.
+  result.rounds.erase(result.rounds.begin(), result.rounds.begin() + 2);
+  CHECK(hospitals_table(result).find(
+            "  b                   0          1                          ") != std::string::npos);
 }
 
 TEST_CASE("report: a good run has no faults; each thing that is wrong is named") {
@@ -84,7 +181,7 @@ TEST_CASE("report: a good run has no faults; each thing that is wrong is named")
         "  pending                                           1\n"
         "  redelivered                                       0\n"
         "  refused, the node being DISCONNECTED              0\n"
-        "  late replies                                      0\n");
+        "  replies that nobody waited for                    0\n");
 
   result.accuracy = 0.94;  // exactly 2 points below is allowed
   CHECK(faults_of(result, baselines, counters).empty());
@@ -153,6 +250,9 @@ TEST_CASE("journal: changes become spans, the nodes by name") {
   journal.status("b", NodeActiveStatus::waiting, start + 3s);
   journal.round_began(start + 4s);
   journal.mark("b", "killed", start + 5s);
+  journal.mark_in_round("b", "late", 1, 2s);
+  journal.mark_in_round("b", "of no round", 0, 2s);
+  journal.mark_in_round("b", "of no round", 2, 2s);
   const auto timeline = journal.timeline(start + 10s);
   CHECK(timeline.end == 10.0);
   CHECK(timeline.rounds == std::vector<double>{4.0});
@@ -163,9 +263,12 @@ TEST_CASE("journal: changes become spans, the nodes by name") {
   CHECK(timeline.bands[1].spans[0].end == 3.0);
   CHECK(timeline.bands[1].spans[1].end == 10.0);
   CHECK(timeline.bands[1].spans[1].status == NodeActiveStatus::waiting);
-  REQUIRE(timeline.marks.size() == 1);
+  REQUIRE(timeline.marks.size() == 2);
   CHECK(timeline.marks[0].band == 1);
   CHECK(timeline.marks[0].time == 5.0);
+  CHECK(timeline.marks[1].band == 1);
+  CHECK(timeline.marks[1].time == 6.0);
+  CHECK(timeline.marks[1].text == "late");
 }
 
 TEST_CASE("hospital: what it cannot do is refused with the reason, and about the same round") {

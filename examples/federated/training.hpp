@@ -1,28 +1,27 @@
-// The federated training itself: rounds over the agents of a store. It works with any transport
+// The federated training itself: rounds over the nodes of a store. It works with any transport
 // whose messages have a `request_id` and a `body`; the researcher uses TCP, the test uses memory.
 #pragma once
 
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/experimental/channel.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "dataset.hpp"
 #include "fedagent/agent_store.hpp"
+#include "fedagent/round.hpp"
 #include "fedavg.hpp"
 #include "journal.hpp"
 #include "logistic.hpp"
@@ -34,8 +33,11 @@ namespace federated {
 struct TrainingPlan {
   std::uint32_t rounds = 30;
   std::size_t nodes = 5;   ///< Training begins when so many are there.
-  std::size_t quorum = 3;  ///< With fewer answers a round changes nothing.
+  std::size_t quorum = 4;  ///< A round waits for so many answers, or for as many as can come.
+  std::size_t least = 3;   ///< With fewer answers a round changes nothing.
   std::chrono::milliseconds round_deadline{800};
+  std::chrono::milliseconds grace{300};       ///< For the rest, when the quorum is there.
+  std::chrono::milliseconds node_floor{350};  ///< No node has less time, however fast it was.
   std::chrono::milliseconds patience{30000};  ///< For nodes to come, and to tell their statistics.
   std::chrono::milliseconds farewell{3000};   ///< For the nodes to take the final model.
   TrainOptions options;
@@ -47,112 +49,12 @@ class TrainingError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The answers of all nodes to one task.
-struct Gathering {
-  struct Answer {
-    NodeReport report;
-    std::optional<Content> content;  ///< When it answered, and with a payload of this round.
-  };
-  std::vector<Answer> answers;  ///< By node id.
-  std::size_t bytes_sent = 0;
-  std::size_t bytes_received = 0;
-
-  /// Takes the answers that are a `Kind` and pass `check`, which throws std::exception for those
-  /// that do not.
-  template <class Kind, class Check>
-  void use(Check check) {
-    for (auto& answer : answers) {
-      if (!answer.content) {
-        continue;
-      }
-      try {
-        if (const auto* const refusal = std::get_if<Refusal>(&*answer.content)) {
-          throw std::invalid_argument(refusal->reason);
-        }
-        if (!std::holds_alternative<Kind>(*answer.content)) {
-          throw std::invalid_argument("it is a reply of another kind");
-        }
-        check(answer.report.node, std::get<Kind>(*answer.content));
-        answer.report.answered = true;
-      } catch (const std::exception& error) {
-        answer.report.fault = error.what();
-      }
-    }
-  }
+/// Whom the training tells what happens; all may print.
+struct TrainingEvents {
+  std::function<void(const RoundSummary&)> on_round;
+  std::function<void(const std::string& node, const std::string& fault)> on_fault;
+  std::function<void(const LateSummary&)> on_late;
 };
-
-/// Sends one task to every node that the store knows and waits until each has answered or the time
-/// is over.
-/**
- * @par Lifetimes
- * The store must outlive the operation.
- * @par Cancellation
- * The requests stay open until their time is over; what comes of them is ignored.
- */
-template <class Store>
-boost::asio::awaitable<Gathering> ask_all(Store& store, std::string request_id, Payload task,
-                                          std::chrono::milliseconds time) {
-  using Message = typename Store::message_type;
-  struct Ended {
-    std::string node;
-    typename Store::outcome_type outcome;
-  };
-  using Channel = boost::asio::experimental::channel<void(boost::system::error_code, Ended)>;
-
-  Message message;
-  message.request_id = std::move(request_id);
-  message.body = encode(task);
-  const auto shared = std::make_shared<const Message>(std::move(message));  // one for all nodes
-  const auto deadline = Store::clock_type::now() + time;
-
-  std::vector<typename Store::agent_type> agents;
-  store.for_each([&agents](const auto& agent) { agents.push_back(agent); });
-  std::sort(agents.begin(), agents.end(),
-            [](const auto& a, const auto& b) { return a.id() < b.id(); });
-
-  // There is room for every outcome, so no handler ever finds the channel full.
-  const auto channel = std::make_shared<Channel>(store.get_executor(), agents.size());
-  Gathering gathering;
-  std::size_t open = 0;
-  for (const auto& agent : agents) {
-    gathering.answers.push_back(
-        {{std::string(agent.id()), false, agent.status_async(), ""}, std::nullopt});
-    const auto on_reply = [channel,
-                           node = std::string(agent.id())](typename Store::outcome_type outcome) {
-      channel->try_send(boost::system::error_code(), Ended{node, std::move(outcome)});
-    };
-    if (agent.try_send(shared, on_reply, {.deadline = deadline})) {
-      ++open;
-      gathering.bytes_sent += shared->body.size();
-    }
-  }
-
-  for (; open > 0; --open) {
-    auto ended = co_await channel->async_receive(boost::asio::use_awaitable);
-    const auto answer = std::find_if(gathering.answers.begin(), gathering.answers.end(),
-                                     [&ended](const Gathering::Answer& candidate) {
-                                       return candidate.report.node == ended.node;
-                                     });
-    if (!ended.outcome) {
-      continue;
-    }
-    const auto& body = (*ended.outcome)->body;
-    gathering.bytes_received += body.size();
-    try {
-      auto payload = decode(body);
-      if (payload.round != task.round) {
-        throw PayloadError(fmt::format("it is about round {}, not {}", payload.round, task.round));
-      }
-      answer->content = std::move(payload.content);
-    } catch (const PayloadError& error) {
-      answer->report.fault = error.what();
-    }
-  }
-  for (std::size_t i = 0; i < agents.size(); ++i) {
-    gathering.answers[i].report.status = agents[i].status_async();
-  }
-  co_return gathering;
-}
 
 namespace detail {
 
@@ -163,40 +65,149 @@ inline std::string why_not(boost::system::error_code error, std::chrono::millise
              : error.message();
 }
 
-}  // namespace detail
+/// All nodes that the store knows, by name.
+template <class Store>
+std::vector<std::string> nodes_of(const Store& store) {
+  std::vector<std::string> nodes;
+  store.for_each([&nodes](const auto& agent) { nodes.emplace_back(agent.id()); });
+  std::sort(nodes.begin(), nodes.end());
+  return nodes;
+}
 
-/// Whom the training tells what happens; both may print.
-struct TrainingEvents {
-  std::function<void(const RoundReport&)> on_round;
-  std::function<void(const std::string& node, const std::string& fault)> on_fault;
-};
+/// How many of them can answer: those that are not DISCONNECTED.
+template <class Store>
+std::size_t reachable(const Store& store) {
+  std::size_t count = 0;
+  store.for_each([&count](const auto& agent) {
+    count += agent.status_async() == fedagent::NodeActiveStatus::disconnected ? 0U : 1U;
+  });
+  return count;
+}
 
-namespace detail {
+template <class Message>
+Message message_of(std::string request_id, const Payload& task) {
+  Message message;
+  message.request_id = std::move(request_id);
+  message.body = encode(task);
+  return message;
+}
 
-inline void tell_faults(const Gathering& gathering, const TrainingEvents& events) {
-  for (const auto& answer : gathering.answers) {
-    if (!answer.report.fault.empty() && events.on_fault) {
-      events.on_fault(answer.report.node, answer.report.fault);
+constexpr std::string_view round_prefix = "round-";
+
+/// The round of a training task or of its reply: 7 for the request "round-7".
+inline std::uint32_t round_of_request(std::string_view request_id) {
+  request_id.remove_prefix(std::min(round_prefix.size(), request_id.size()));
+  std::uint32_t round = 0;
+  std::from_chars(request_id.data(), request_id.data() + request_id.size(), round);
+  return round;
+}
+
+/// The content of a reply. Throws std::exception when it is not a `Kind` about this round.
+template <class Kind>
+Kind content_of(std::string_view body, std::uint32_t round) {
+  auto payload = decode(body);
+  if (payload.round != round) {
+    throw PayloadError(fmt::format("it is about round {}, not {}", payload.round, round));
+  }
+  if (const auto* const refusal = std::get_if<Refusal>(&payload.content)) {
+    throw std::invalid_argument(refusal->reason);
+  }
+  if (!std::holds_alternative<Kind>(payload.content)) {
+    throw std::invalid_argument("it is a reply of another kind");
+  }
+  return std::get<Kind>(std::move(payload.content));
+}
+
+/// What a node has learned. Throws std::exception when the reply cannot be used.
+template <class Message>
+Update update_in(const Message& reply, std::size_t features) {
+  auto update = content_of<TrainReply>(reply.body, round_of_request(reply.request_id)).update;
+  if (update.model.size() != features + 1) {
+    throw std::invalid_argument(
+        fmt::format("its model has {} numbers, not {}", update.model.size(), features + 1));
+  }
+  return update;
+}
+
+/// What is wrong with what `action` looks at; empty when it throws nothing.
+template <class Action>
+std::string fault_of(Action action) {
+  try {
+    action();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return {};
+}
+
+inline void tell_fault(const TrainingEvents& events, const std::string& node,
+                       const std::string& fault) {
+  if (!fault.empty() && events.on_fault) {
+    events.on_fault(node, fault);
+  }
+}
+
+/// Calls `take(node, content)` for every answer that is a `Kind`, and tells of the others.
+template <class Kind, class RoundResult, class Take>
+void use_answers(const RoundResult& result, const TrainingEvents& events, Take take) {
+  for (const auto& row : result.replies()) {
+    tell_fault(events, row.node_id,
+               fault_of([&] { take(row.node_id, content_of<Kind>(row.reply->body, 0)); }));
+  }
+}
+
+template <class Row>
+NodeSummary summary_of(const Row& row) {
+  return {row.node_id,  row.outcome,    row.error,         {},
+          row.took,     row.queued,     row.leased,        row.working,
+          row.attempts, row.bytes_sent, row.bytes_received};
+}
+
+/// Notes the replies that have come too late for their rounds since it was last asked.
+template <class Rounds>
+void take_late(const Rounds& rounds, Result& result, const TrainingEvents& events) {
+  while (const auto late = rounds.late().try_next()) {
+    result.late_missed += late->missed;
+    result.late.push_back({late->node_id, static_cast<std::uint32_t>(late->round), late->staleness,
+                           late->took, late->is_error});
+    if (events.on_late) {
+      events.on_late(result.late.back());
     }
   }
 }
 
 }  // namespace detail
 
+/// How the training rounds go: enough answers, then a grace for the rest; each node has as long as
+/// it used to take, and somewhat more.
+inline fedagent::RoundPolicy policy_of(const TrainingPlan& plan, std::size_t reachable) {
+  fedagent::RoundPolicy policy;
+  policy.quorum = std::min(plan.quorum, reachable);
+  policy.deadline = plan.round_deadline;
+  policy.grace = plan.grace;
+  policy.per_node = fedagent::AdaptiveDeadline{
+      .floor = std::min(plan.node_floor, plan.round_deadline), .cap = plan.round_deadline};
+  return policy;
+}
+
 /// Trains one model over the nodes of the store; `test` are the rows that it is judged by.
 /**
  * First the nodes tell the statistics of their features, from which the common scaling comes: no
  * row leaves a hospital. Then the rounds. At the end every node gets the final model.
  *
+ * A reply that comes after its round is counted and not averaged: it was trained from a model that
+ * is no longer the common one.
+ *
  * @par Lifetimes
  * The store and the journal must outlive the operation.
  * @par Errors
- * TrainingError when fewer than `nodes` come, or fewer than `quorum` tell their statistics, in
- * `patience`.
+ * TrainingError when fewer than `nodes` come, fewer than `least` tell their statistics or fewer
+ * than `least` are left, in `patience`.
  */
 template <class Store>
 boost::asio::awaitable<Result> run_training(Store& store, TrainingPlan plan, Dataset test,
                                             Journal& journal, TrainingEvents events) {
+  using Message = typename Store::message_type;
   const auto arrived =
       co_await store.wait_for_nodes(plan.nodes, Store::clock_type::now() + plan.patience);
   if (!arrived) {
@@ -208,20 +219,23 @@ boost::asio::awaitable<Result> run_training(Store& store, TrainingPlan plan, Dat
   Statistics statistics;
   std::size_t told = 0;
   // The tasks have names: GCC 12 destroys twice what is built with braces in co_await's expression.
-  Payload statistics_task{0, StatisticsTask{}};
-  auto gathering = co_await ask_all(store, "statistics", std::move(statistics_task), plan.patience);
-  gathering.template use<StatisticsReply>([&](const std::string&, const StatisticsReply& reply) {
-    if (reply.statistics.mean.size() != features) {
-      throw std::invalid_argument(fmt::format("its rows have {} features, the test rows {}",
-                                              reply.statistics.mean.size(), features));
-    }
-    statistics = merged(statistics, reply.statistics);
-    ++told;
-  });
-  detail::tell_faults(gathering, events);
-  if (told == 0 || told < plan.quorum) {
+  fedagent::RoundPolicy patiently;
+  patiently.deadline = patiently.reconnect = plan.patience;
+  auto task = detail::message_of<Message>("statistics", Payload{0, StatisticsTask{}});
+  auto answers =
+      co_await fedagent::round(store, detail::nodes_of(store), std::move(task), patiently);
+  detail::use_answers<StatisticsReply>(
+      answers, events, [&](const std::string&, const StatisticsReply& reply) {
+        if (reply.statistics.mean.size() != features) {
+          throw std::invalid_argument(fmt::format("its rows have {} features, the test rows {}",
+                                                  reply.statistics.mean.size(), features));
+        }
+        statistics = merged(statistics, reply.statistics);
+        ++told;
+      });
+  if (told == 0 || told < plan.least) {
     throw TrainingError(
-        fmt::format("{} hospitals told their statistics, {} are needed", told, plan.quorum));
+        fmt::format("{} hospitals told their statistics, {} are needed", told, plan.least));
   }
 
   const auto scaling = scaling_from(statistics);
@@ -229,57 +243,62 @@ boost::asio::awaitable<Result> run_training(Store& store, TrainingPlan plan, Dat
   Result result;
   result.rows = statistics.count;
   auto model = zero_model(features);
+  // A reply that cannot be used is an error to the rounds, and no part of the quorum.
+  fedagent::RoundsOptions<Message> options;
+  options.is_error = [features](const Message& reply) {
+    return !detail::fault_of([&] { detail::update_in(reply, features); }).empty();
+  };
+  const fedagent::Rounds rounds(store, std::move(options));
   for (std::uint32_t round = 1; round <= plan.rounds; ++round) {
-    // Without this the rounds would fly by, each without its quorum, while the nodes are away.
+    // Without this the rounds would fly by, each with too few answers, while the nodes are away.
     const auto enough =
-        co_await store.wait_for_nodes(plan.quorum, Store::clock_type::now() + plan.patience);
+        co_await store.wait_for_nodes(plan.least, Store::clock_type::now() + plan.patience);
     if (!enough) {
       throw TrainingError(fmt::format("round {}: fewer than {} hospitals are left: {}", round,
-                                      plan.quorum, detail::why_not(enough.error(), plan.patience)));
+                                      plan.least, detail::why_not(enough.error(), plan.patience)));
     }
-    const auto began = Journal::Clock::now();
-    journal.round_began(began);
-    Payload train_task{round, TrainTask{plan.options, scaling, model}};
-    gathering = co_await ask_all(store, fmt::format("round-{}", round), std::move(train_task),
-                                 plan.round_deadline);
+    journal.round_began(Journal::Clock::now());
+    task = detail::message_of<Message>(fmt::format("{}{}", detail::round_prefix, round),
+                                       Payload{round, TrainTask{plan.options, scaling, model}});
+    const auto policy = policy_of(plan, detail::reachable(store));
+    answers = co_await rounds.run(detail::nodes_of(store), std::move(task), policy);
+
+    RoundSummary summary;
+    summary.round = round;
+    summary.rounds = plan.rounds;
+    summary.end = answers.end;
+    summary.took = answers.took;
     std::vector<Update> updates;
-    gathering.template use<TrainReply>([&](const std::string&, const TrainReply& reply) {
-      if (reply.update.model.size() != features + 1) {
-        throw std::invalid_argument(fmt::format("its model has {} numbers, not {}",
-                                                reply.update.model.size(), features + 1));
+    for (const auto& row : answers.rows) {
+      auto& node = summary.nodes.emplace_back(detail::summary_of(row));
+      if (row.reply) {
+        node.fault =
+            detail::fault_of([&] { updates.push_back(detail::update_in(*row.reply, features)); });
+        detail::tell_fault(events, node.node, node.fault);
       }
-      updates.push_back(reply.update);
-    });
-    detail::tell_faults(gathering, events);
-    const bool quorum_met = !updates.empty() && updates.size() >= plan.quorum;
-    if (quorum_met) {
+    }
+    summary.model_changed = !updates.empty() && updates.size() >= plan.least;
+    if (summary.model_changed) {
       model = federated_average(updates);
     }
-
-    RoundReport report;
-    report.round = round;
-    report.rounds = plan.rounds;
-    report.accuracy = accuracy(model, test);
-    report.quorum_met = quorum_met;
-    report.seconds = std::chrono::duration<double>(Journal::Clock::now() - began).count();
-    report.bytes_sent = gathering.bytes_sent;
-    report.bytes_received = gathering.bytes_received;
-    for (const auto& answer : gathering.answers) {
-      report.nodes.push_back(answer.report);
-    }
+    summary.accuracy = accuracy(model, test);
+    detail::take_late(rounds, result, events);
     if (events.on_round) {
-      events.on_round(report);
+      events.on_round(summary);
     }
-    result.rounds.push_back(std::move(report));
+    result.rounds.push_back(std::move(summary));
   }
   result.accuracy = accuracy(model, test);
 
-  Payload final_task{0, FinalTask{scaling, model}};
-  gathering = co_await ask_all(store, "final", std::move(final_task), plan.farewell);
-  gathering.template use<FinalReply>([&](const std::string& node, const FinalReply& reply) {
-    result.on_own_rows.emplace_back(node, reply.accuracy);
-  });
-  detail::tell_faults(gathering, events);
+  fedagent::RoundPolicy farewell;
+  farewell.deadline = farewell.reconnect = plan.farewell;
+  task = detail::message_of<Message>("final", Payload{0, FinalTask{scaling, model}});
+  answers = co_await fedagent::round(store, detail::nodes_of(store), std::move(task), farewell);
+  detail::use_answers<FinalReply>(answers, events,
+                                  [&](const std::string& node, const FinalReply& reply) {
+                                    result.on_own_rows.emplace_back(node, reply.accuracy);
+                                  });
+  detail::take_late(rounds, result, events);
   co_return result;
 }
 

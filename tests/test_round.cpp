@@ -370,6 +370,90 @@ TEST_CASE("a function that throws leaves its node out, and the observer hears of
   CHECK(store.observer().log().count("error n0 no weights for this node") == 1);
 }
 
+TEST_CASE("a round bears user code that stops its store in the middle of it") {
+  Loop loop;
+  std::optional<Store> store(std::in_place, loop.executor());
+  for (const auto& id : names(4)) {
+    REQUIRE(store->retrieve(id));
+  }
+  const RoundPolicy policy{.substitutes = {"n2", "n3"}};
+  const auto stops = [&store](bool throws) {
+    return [&store, throws](std::string_view node_id) -> MessagePtr {
+      if (node_id == "n0") {
+        return message("q");
+      }
+      store->stop();
+      if (throws) {
+        throw std::runtime_error("no more");
+      }
+      return nullptr;
+    };
+  };
+  fedagent::RoundsOptions<Message> options;
+  SUBCASE("when a message is made") {
+    Rounds rounds(*store);
+    for (const bool throws : {false, true}) {
+      auto round = loop.spawn(rounds.run({"n0", "n1"}, stops(throws), policy));
+      loop.drain();
+      CHECK(round.value().end == RoundEnd::stopped);
+      CHECK(round.value().rows.size() == 2);
+      store.emplace(loop.executor());
+      REQUIRE(store->retrieve("n0"));
+      REQUIRE(store->retrieve("n1"));
+      rounds = Rounds(*store);
+    }
+  }
+  SUBCASE("when a reply is looked at") {
+    options.is_error = [&store](const Message&) {
+      store->stop();
+      return true;
+    };
+    Rounds rounds(*store, options);
+    auto round = loop.spawn(rounds.run({"n0", "n1"}, message("q"), policy));
+    loop.drain();
+    Node node(*store, "n0");
+    REQUIRE(loop.run(node.poll()));
+    REQUIRE(loop.run(node.reply(Message{.request_id = "q"})));
+    CHECK(round.value().end == RoundEnd::stopped);
+    CHECK(round.value().rows.size() == 2);
+    CHECK(round.value().replied == 0);
+  }
+}
+
+TEST_CASE("a reply that cannot be looked at is an error reply, and the observer hears of it") {
+  Loop loop;
+  ObservedStore store(loop.executor());
+  REQUIRE(store.retrieve("n0"));
+  fedagent::RoundsOptions<Message> options;
+  options.is_error = [](const Message&) -> bool { throw std::runtime_error("what is this?"); };
+  fedagent::Rounds rounds(store, options);
+  auto round = loop.spawn(rounds.run({"n0"}, message("q")));
+  loop.drain();
+  fedagent::memory::Node<ObservedStore> node(store, "n0");
+  REQUIRE(loop.run(node.poll()));
+  CHECK(loop.run(node.reply(Message{.request_id = "q"})).value() == ReplyDisposition::delivered);
+  CHECK(round.value().rows[0].outcome == NodeOutcome::error_reply);
+  CHECK(store.observer().log().count("error n0 what is this?") == 1);
+}
+
+TEST_CASE("a loop that is late does not let what was due later come first") {
+  Hospitals story(1);
+  SUBCASE("the round's deadline before that of the node") {
+    auto round = story.begin({.deadline = 5s,
+                              .per_node = 6s,
+                              .stop_on = {.timeout = NodeSelection::every()},
+                              .substitutes = {"n0"}});
+    story.loop.advance(20s);
+    CHECK(round.value().end == RoundEnd::deadline);
+    CHECK(round.value().rows.size() == 1);
+  }
+  SUBCASE("the round's deadline before the end of the grace") {
+    auto round = story.begin({.quorum = 0, .deadline = 5s, .grace = 8s});
+    story.loop.advance(20s);
+    CHECK(round.value().end == RoundEnd::deadline);
+  }
+}
+
 // ---- the end
 
 TEST_CASE("the end takes back what is queued and leaves alone what is out") {

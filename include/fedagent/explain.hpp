@@ -45,8 +45,9 @@ NodeReport explain(const AgentStore<T, M, O>& store, std::string_view node_id) {
   report.last_reply = ago(core->last_seen.reply);
   report.last_seen = ago(core->last_seen.any);
   report.status_ends_in = detail::time_to(core->status_ends(), now);
-  core->for_each_record(
-      [&](const auto& record) { report.tasks.push_back(detail::report_of(*core, record, now)); });
+  core->for_each_record([&](const auto& record) {  // those in the queue come first, in order
+    report.tasks.push_back(detail::report_of(*core, record, now, report.tasks.size()));
+  });
   return report;
 }
 

@@ -23,7 +23,8 @@ template <class M>
 struct RoundsOptions {
   /// The most late replies that wait to be read; the oldest are dropped. Zero: none is taken.
   std::size_t late_capacity = 1024;
-  /// Whether a reply tells of an error; empty: none does. It does not throw.
+  /// Whether a reply tells of an error; empty: none does. A reply for which it throws does, and
+  /// what it throws goes to `on_handler_error`.
   std::function<bool(const M&)> is_error = detail::is_error_reply<M>;
 };
 

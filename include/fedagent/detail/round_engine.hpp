@@ -129,7 +129,9 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
         awaited.status = core->status().status();
         awaited.has_polled = core->status().has_polled();
         if (slot.record) {
-          awaited.task = report_of(*core, *slot.record, now);
+          const bool queued = slot.record->state == TaskState::queued;
+          awaited.task =
+              report_of(*core, *slot.record, now, queued ? core->queue.before(*slot.record) : 0);
         }
       }
       awaited.deadline_in = time_to(slot.own_deadline, now);
@@ -287,7 +289,8 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
 
   void outcome_came(Slot& slot, Outcome<M> outcome) {
     if (outcome) {
-      const bool error = series_->is_error && series_->is_error(**outcome);
+      const auto& node_id = result_.rows[index(slot)].node_id;
+      const bool error = series_->tells_error(node_id, **outcome);
       end_row(index(slot), error ? NodeOutcome::error_reply : NodeOutcome::reply, {},
               *std::move(outcome));
       return;
@@ -315,7 +318,8 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
   }
 
   void time_is_over(Slot& slot) noexcept {
-    if (clock_type::now() >= slot.own_deadline) {
+    // What the timer was armed for, and not the time of now: the loop may be late.
+    if (slot.deadline() == slot.own_deadline) {
       end_row(index(slot), NodeOutcome::deadline_passed, errc::deadline_passed);
     } else {
       end_row(index(slot), NodeOutcome::disconnected, errc::disconnected);
@@ -323,14 +327,14 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
   }
 
   void on_deadline() noexcept override {
-    const auto now = clock_type::now();
+    const auto at = this->deadline();  // the loop may be late
     // Rows whose own time is over at the same tick come first, whichever timer was armed first.
     for (std::size_t i = 0; i < result_.rows.size() && !ended_; ++i) {
-      if (slots_[i].armed() && slots_[i].deadline() <= now) {
+      if (slots_[i].armed() && slots_[i].deadline() <= at) {
         time_is_over(slots_[i]);
       }
     }
-    end(now >= grace_ends_at_ ? RoundEnd::quorum : RoundEnd::deadline);
+    end(at == grace_ends_at_ ? RoundEnd::quorum : RoundEnd::deadline);
   }
 
   std::size_t index(const Slot& slot) const noexcept {
@@ -341,6 +345,9 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
 
   void end_row(std::size_t i, NodeOutcome outcome, boost::system::error_code error,
                MessagePtr<M> reply = {}) {
+    if (slots_[i].state != SlotState::asked) {  // code of the user has stopped the store meanwhile
+      return;
+    }
     close(i, outcome, error, clock_type::now());
     Row& row = result_.rows[i];
     if (reply) {

@@ -5,6 +5,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -51,13 +52,13 @@ class RoundSeries final : public StopListener {
               std::function<bool(const M&)> says_error)
       : context(the_context),
         executor(the_context->executor),
-        is_error(std::move(says_error)),
         takes_late(late_capacity > 0),
-        late_queue_(std::make_shared<typename LateStream::Queue>(executor, late_capacity)),
-        late(late_queue_) {
+        late_queue(std::make_shared<typename LateStream::Queue>(executor, late_capacity)),
+        late(late_queue),
+        is_error_(std::move(says_error)) {
     the_context->stop_listeners.push_back(*this);
     if (!takes_late || the_context->stopped) {
-      late_queue_->close();
+      late_queue->close();
     }
   }
 
@@ -67,13 +68,25 @@ class RoundSeries final : public StopListener {
     return ++begun_;
   }
 
+  /// Whether a reply tells of an error; what cannot be looked at does.
+  bool tells_error(std::string_view node_id, const M& reply) noexcept {
+    try {
+      return is_error_ && is_error_(reply);
+    } catch (...) {
+      if (const auto shared = context.lock()) {
+        shared->hooks(hook::handler_error, node_id, std::current_exception());
+      }
+      return true;
+    }
+  }
+
   void take_late(LateReply<M> reply) {
     reply.staleness = begun_ - reply.round;
-    reply.is_error = is_error && is_error(*reply.message);
+    reply.is_error = tells_error(reply.node_id, *reply.message);
     if (!reply.is_error) {
       remember(reply.node_id, reply.took);
     }
-    late_queue_->push(std::move(reply));
+    late_queue->push(std::move(reply));
   }
 
   /// How long this node has, by how long it took before. The times are kept from the first call on.
@@ -99,15 +112,17 @@ class RoundSeries final : public StopListener {
 
   const std::weak_ptr<Context> context;
   const executor_type executor;
-  const std::function<bool(const M&)> is_error;
   const bool takes_late;
+  const std::shared_ptr<typename LateStream::Queue> late_queue;
+  LateStream late;
+  boost::intrusive::list<RunningRound, boost::intrusive::constant_time_size<false>> running;
 
  private:
   void store_stopped() noexcept override {
     while (!running.empty()) {
       running.front().store_stopped();
     }
-    late_queue_->close();
+    late_queue->close();
   }
 
   // Ids come and go, and only those of the store's nodes are worth memory.
@@ -121,15 +136,11 @@ class RoundSeries final : public StopListener {
 
   static constexpr std::size_t least_room = 64;
 
-  const std::shared_ptr<typename LateStream::Queue> late_queue_;
+  const std::function<bool(const M&)> is_error_;
   std::uint64_t begun_ = 0;
   bool keeps_times_ = false;
   std::size_t room_ = least_room;
   boost::unordered_flat_map<std::string, ReplyTimes, NodeIdHash, std::equal_to<>> reply_times_;
-
- public:
-  LateStream late;
-  boost::intrusive::list<RunningRound, boost::intrusive::constant_time_size<false>> running;
 };
 
 }  // namespace fedagent::detail

@@ -19,10 +19,11 @@ std::optional<Duration> time_to(TimePoint at, TimePoint now) {
 }
 
 /// What is to say of a record that has no outcome yet.
+/** @param behind How many messages are before it, when it is queued. */
 template <class T, class M, class O>
 TaskReport report_of(const AgentCore<T, M, O>& core,
                      const TaskRecord<M, transport_clock_t<T>>& record,
-                     typename transport_clock_t<T>::time_point now) {
+                     typename transport_clock_t<T>::time_point now, std::size_t behind) {
   TaskReport report;
   report.request_id = message_traits<M>::request_id(*record.message);
   report.stage = static_cast<TaskStage>(static_cast<int>(record.state) + 1);
@@ -30,8 +31,8 @@ TaskReport report_of(const AgentCore<T, M, O>& core,
   report.age = now - record.first_send_time;
   report.attempts = record.lease;
   if (record.state == TaskState::queued) {
-    report.behind = core.queue.before(record);
-    if (report.behind > 0) {
+    report.behind = behind;
+    if (behind > 0) {
       report.behind_request = message_traits<M>::request_id(*core.queue.front().message);
     }
   } else {

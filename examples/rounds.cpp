@@ -120,7 +120,9 @@ asio::awaitable<bool> relay(const Store& store, Nodes nodes) {
       fedagent::seed_policies(fedagent::StopOnError{}, fedagent::DiscardOnTimeout{5s});
   policy.max_in_flight = 1;
   const auto result = co_await fedagent::round(store, nodes, pass_on, policy);
-  co_return say("relay: " + result.rows.back().reply->body, "relay: model north south west");
+  const auto& last = result.rows.back();  // it may have no answer
+  co_return say("relay: " + (last.reply ? last.reply->body : last.error.message()),
+                "relay: model north south west");
 }
 // [/relay]
 

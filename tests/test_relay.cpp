@@ -121,6 +121,32 @@ TEST_CASE("the source learns that its message has expired, or that the store was
   }
 }
 
+TEST_CASE(
+    "the source learns that its message was displaced, lost too often, or cannot be encoded") {
+  StoreOptions options;
+  options.agent.max_queued_messages = 1;
+  options.agent.overflow = fedagent::OverflowPolicy::drop_oldest;
+  options.agent.max_retries = 0;
+  Ward ward(options);
+  const auto told = [&ward](errc error) {
+    REQUIRE(ward.receipts.all.size() == 1);
+    CHECK(ward.receipts.all[0] == error);
+    ward.receipts.all.clear();
+  };
+  auto agent = ward.store->retrieve("b").value();
+  REQUIRE(ward.relay(ward.a, "b"));
+  REQUIRE(ward.relay(ward.a, "b"));
+  told(errc::displaced);
+  {
+    auto task = ward.loop.run(agent.get_task());
+    (void)task->message();
+  }
+  told(errc::retries_exhausted);
+  REQUIRE(ward.relay(ward.a, "b"));
+  ward.loop.run(agent.get_task())->not_encodable();
+  told(errc::not_encodable);
+}
+
 TEST_CASE("the quota of a pair is its own, and room comes back with each delivery") {
   StoreOptions options;
   options.relay_quota = 2;

@@ -270,6 +270,25 @@ TEST_CASE("StopOnDisconnect counts from the disconnection, and not when the node
   CHECK(round.value().ended_by == 0);
 }
 
+TEST_CASE("StopOnTimeout and DiscardOnTimeout leave the nodes alone that were not chosen") {
+  Hospitals story(2);
+  story.stay(0);
+  story.stay(1);
+  auto stopped = story.begin(fedagent::StopOnTimeout{1s, {"n0"}});
+  story.work(0);
+  story.loop.advance(1min);
+  CHECK_FALSE(stopped.done());
+  story.work(1);
+  CHECK(stopped.value().end == RoundEnd::complete);
+
+  auto discarded = story.begin(fedagent::DiscardOnTimeout{1s, {"n0"}}, "r");
+  story.loop.advance(1s);
+  CHECK_FALSE(discarded.done());
+  story.work(1);
+  CHECK(outcomes(discarded.value()) ==
+        std::vector{NodeOutcome::deadline_passed, NodeOutcome::reply});
+}
+
 TEST_CASE("the seed's policies join into one") {
   const RoundPolicy joined =
       fedagent::seed_policies(fedagent::DiscardOnTimeout{3s}, fedagent::StopOnError{},
@@ -575,6 +594,134 @@ TEST_CASE("a round goes on when its Rounds is gone") {
   story.loop.drain();
   story.work(0);
   CHECK(round.value().end == RoundEnd::complete);
+}
+
+TEST_CASE("a cancelled round takes back also what rows that had ended before have left behind") {
+  Hospitals story(2);
+  story.stay(0);
+  story.stay(1);
+  auto round = story.begin(
+      {.per_node = 1s, .per_node_for = {"n0", "n1"}, .queued = fedagent::QueuedPolicy::keep});
+  story.take(0);
+  auto other = story.begin({.per_node = 1s, .max_in_flight = 1}, "r");
+  story.loop.advance(1s);
+  REQUIRE(round.done());
+  CHECK(story.store->counters().queued == 2);  // "q" at n1 and "r" at n1
+  other.cancel();
+  story.loop.drain();
+  CHECK(other.value().end == RoundEnd::cancelled);
+  CHECK(story.store->counters().queued == 1);
+}
+
+TEST_CASE("a message function may be one that can only be moved") {
+  Hospitals story(1);
+  auto own = std::make_unique<std::string>("q");
+  auto round = story.loop.spawn(story.rounds->run(
+      story.ids, [own = std::move(own)](std::string_view) { return message(*own); }));
+  story.loop.drain();
+  story.work(0);
+  CHECK(round.value().replied == 1);
+}
+
+TEST_CASE("explain does not look for a message in an agent that was made anew under its id") {
+  Hospitals story(1);
+  std::size_t awaited = 0;
+  const auto made_anew = [&](const fedagent::Outcome<Message>&) {
+    REQUIRE(story.agent("n0").try_send(message("another")));
+    awaited = story.rounds->reports().front().awaited.size();
+  };
+  REQUIRE(story.agent("n0").try_send(message("first"), made_anew));
+  auto round = story.begin();
+  story.store->erase("n0");
+  story.loop.drain();
+  CHECK(awaited == 1);
+  CHECK(round.value().rows[0].error == errc::removed);
+}
+
+TEST_CASE("a node that a message function brings back is not given up by the other rounds") {
+  Hospitals story(2);
+  auto first = story.loop.spawn(story.rounds->run({"n0"},
+                                                  [&story](std::string_view node_id) {
+                                                    if (node_id == "n1") {
+                                                      story.stay(0);
+                                                    }
+                                                    return message("q");
+                                                  },
+                                                  {.substitutes = {"n1"}}));
+  auto second = story.begin({.reconnect = 5s}, "r");
+  story.stay(1);
+  story.loop.advance(10s);
+  REQUIRE(story.agent("n0").status() == NodeActiveStatus::active);
+  story.loop.advance(6s);
+  CHECK_FALSE(second.done());
+  story.loop.advance(1h);
+}
+
+TEST_CASE("a node that is erased when it is lost counts as lost") {
+  fedagent::StoreOptions options;
+  options.idle_expiry = 2s;
+  Hospitals story(1, options);
+  auto round = story.begin(fedagent::StopOnDisconnect{5s});
+  story.loop.advance(10s);
+  story.loop.advance(2s);
+  CHECK(round.value().end == RoundEnd::node_disconnected);
+  CHECK(round.value().rows[0].outcome == NodeOutcome::disconnected);
+}
+
+TEST_CASE("the reply times of nodes that are gone are forgotten, those of the others are kept") {
+  Hospitals story(1);
+  story.stay(0);
+  const RoundPolicy policy{
+      .per_node = fedagent::AdaptiveDeadline{.k = 0.0, .floor = 0s, .cap = 1h, .min_replies = 1}};
+  auto first = story.begin(policy);
+  story.loop.advance(3s);
+  story.work(0);
+  REQUIRE(first.done());
+  for (int i = 0; i < 200; ++i) {
+    const auto id = "guest " + std::to_string(i);
+    Node guest(*story.store, id);
+    REQUIRE(story.store->retrieve(id));
+    auto round = story.loop.spawn(story.rounds->run({id}, message("g"), policy));
+    story.loop.drain();
+    REQUIRE(story.loop.run(guest.poll()));
+    Message answer{.request_id = "g"};
+    REQUIRE(story.loop.run(guest.reply(std::move(answer))));
+    REQUIRE(round.value().replied == 1);
+    story.store->erase(id);
+    story.loop.drain();
+  }
+  auto last = story.begin(policy, "r");
+  story.loop.advance(3s);
+  CHECK(last.value().rows[0].outcome == NodeOutcome::deadline_passed);  // its median is known still
+}
+
+namespace {
+
+/// A message that says by itself whether it tells of an error.
+struct Answer {
+  std::string request_id{};
+  bool is_error = false;
+};
+
+}  // namespace
+
+TEST_CASE("what an error reply is, the message's traits say") {
+  using AnswerTransport = fedagent::memory::Transport<Answer, Executor, ManualClock>;
+  Loop loop;
+  fedagent::AgentStore<AnswerTransport> store(loop.executor());
+  fedagent::Rounds rounds(store);
+  REQUIRE(store.retrieve("good"));
+  REQUIRE(store.retrieve("bad"));
+  auto round = loop.spawn(rounds.run({"good", "bad"}, Answer{"q"}, fedagent::StopOnError{{"x"}}));
+  loop.drain();
+  for (const auto* id : {"good", "bad"}) {
+    fedagent::memory::Node node(store, id);
+    REQUIRE(loop.run(node.poll()));
+    Answer answer{"q", std::string_view(id) == "bad"};
+    REQUIRE(loop.run(node.reply(std::move(answer))));
+  }
+  CHECK(round.value().rows[0].outcome == NodeOutcome::reply);
+  CHECK(round.value().rows[1].outcome == NodeOutcome::error_reply);
 }
 
 // ---- substitutes, relay

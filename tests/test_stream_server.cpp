@@ -469,6 +469,14 @@ TEST_CASE("stream server: E20 the source is told what became of a message that i
   overlay.request_id.clear();
   again.send(whole(FrameType::overlay, overlay));
   CHECK(*result_of(again) == ReplyDisposition::forwarded);
+  served.store.erase("n2");
+  CHECK(receipt_of(again).error() == errc::removed);
+  CHECK(again.quiet());
+
+  served.store.retrieve("n2").value().set_active();
+  overlay.request_id = "its own id";
+  again.send(whole(FrameType::overlay, overlay));
+  CHECK(*result_of(again) == ReplyDisposition::forwarded);
   again.close();
   served.loop.drain();
   served.store.erase("n2");

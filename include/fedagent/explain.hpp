@@ -18,9 +18,7 @@ namespace fedagent {
 /** Its time is linear in the nodes of the rounds, and in what is queued before their messages. */
 template <class T, class M, class O>
 std::vector<RoundReport> explain(const Rounds<T, M, O>& rounds) {
-  std::vector<RoundReport> reports;
-  rounds.for_each_report([&](RoundReport report) { reports.push_back(std::move(report)); });
-  return reports;
+  return rounds.reports();
 }
 
 /// One node and all that it has open.
@@ -79,7 +77,7 @@ struct fmt::formatter<fedagent::detail::Rounded> : fedagent::detail::PlainFormat
   }
 };
 
-/// "queued for 1.2 s, behind 2, the first of them q7; ends in 30.0 s"
+/// "queued for 1.2 s behind 2, the first of them q7, ends in 30.0 s"
 template <>
 struct fmt::formatter<fedagent::TaskReport> : fedagent::detail::PlainFormatter {
   auto format(const fedagent::TaskReport& task, fmt::format_context& context) const {

@@ -91,7 +91,7 @@ class Rounds {
    * @param make `make(node_id)` or `make(node_id, rows)`, where the rows are those of the round so
    * far. Called when the node is asked. Returns the message or a pointer to it; a null pointer
    * leaves the node out, as `no_message`. What it throws goes to `on_handler_error` and leaves the
-   * node out, as `handler_failed`.
+   * node out, as `handler_failed`. It must not cancel the coroutine that awaits the round.
    * @par Source
    * F7.
    */
@@ -108,24 +108,26 @@ class Rounds {
   /** One reader is enough; it outlives no `Rounds`. */
   late_type& late() const noexcept { return series_->late; }
 
-  /// For `explain`: calls `function(report)` for each round that goes on.
-  template <class Function>
-  void for_each_report(Function function) const {
+  /// For `explain`: a report of each round that goes on.
+  std::vector<RoundReport> reports() const {
+    std::vector<RoundReport> reports;
     for (const auto& round : series_->running) {
-      function(round.report());
+      reports.push_back(round.report());
     }
+    return reports;
   }
 
  private:
   template <class Make>
   static typename Engine::MakeMessage maker(Make make) {
-    return [make = std::move(make)](std::string_view node_id,
-                                    std::span<const row_type> rows) mutable -> message_ptr {
+    // Behind a pointer, for it may be one that can only be moved.
+    return [make = std::make_shared<Make>(std::move(make))](
+               std::string_view node_id, std::span<const row_type> rows) -> message_ptr {
       const auto made = [&] {
         if constexpr (std::invocable<Make&, std::string_view>) {
-          return make(node_id);
+          return (*make)(node_id);
         } else {
-          return make(node_id, rows);
+          return (*make)(node_id, rows);
         }
       };
       if constexpr (std::convertible_to<decltype(made()), message_ptr>) {
@@ -141,7 +143,7 @@ class Rounds {
                                           typename Engine::MakeMessage make, RoundPolicy policy) {
     Engine round(std::move(series), nodes, std::move(make), std::move(policy));
     round.start();
-    while (!round.ended()) {
+    while (!round.over()) {
       co_await round.waiter.wait();
       if (round.waiter.verdict()) {
         round.end(RoundEnd::cancelled);

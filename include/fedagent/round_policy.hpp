@@ -21,8 +21,8 @@ class Quorum {
  public:
   /// One from every node.
   constexpr Quorum() noexcept = default;
-  /// So many. Zero: the round ends when its messages are sent and the grace is over; with
-  /// `QueuedPolicy::keep` every reply may be a late one.
+  /// So many. Zero: the round ends when those are asked whom `max_in_flight` lets be asked at once,
+  /// and the grace is over; with `QueuedPolicy::keep` every reply may be a late one.
   template <std::integral Count>
     requires(!std::same_as<Count, bool>)
   constexpr Quorum(Count count)  // NOLINT(google-explicit-constructor): `.quorum = 4` is the point
@@ -62,8 +62,11 @@ class Quorum {
 class NodeSelection {
  public:
   NodeSelection() noexcept = default;
-  NodeSelection(std::initializer_list<std::string> nodes) : chosen_(nodes) {}
-  explicit NodeSelection(std::vector<std::string> nodes) : chosen_(std::move(nodes)) {}
+  NodeSelection(std::initializer_list<std::string> nodes)
+      : NodeSelection(std::vector<std::string>(nodes)) {}
+  explicit NodeSelection(std::vector<std::string> nodes) : chosen_(std::move(nodes)) {
+    std::ranges::sort(chosen_);
+  }
 
   static NodeSelection every() {
     NodeSelection selection;
@@ -72,7 +75,7 @@ class NodeSelection {
   }
 
   bool contains(std::string_view node_id) const noexcept {
-    return every_ || std::ranges::find(chosen_, node_id) != chosen_.end();
+    return every_ || std::ranges::binary_search(chosen_, node_id);
   }
 
  private:
@@ -130,8 +133,10 @@ struct RoundPolicy {
   /// How long the rest is waited for when the quorum is there. Zero: not.
   Duration grace = Duration::zero();
   NodeDeadline per_node{};
+  /// The nodes for which `per_node` counts; the others have no deadline of their own.
+  NodeSelection per_node_for = NodeSelection::every();
   /// How long a DISCONNECTED node may take to come back before it is lost. Zero: it is lost at
-  /// once.
+  /// once, as it is when `AgentOptions::queued_on_disconnect` drops the message.
   Duration reconnect = Duration::zero();
   StopOn stop_on{};
   /// The reserve: the next of them takes the place of each node that gives no reply.

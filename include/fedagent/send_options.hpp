@@ -54,8 +54,12 @@ struct NoHandler {
 
 /// Told once what became of a relayed message that was accepted.
 /**
- * Nothing: its destination has it, as the next poll has confirmed. Or why not: `expired`,
- * `retries_exhausted`, `disconnected`, `displaced`, `not_encodable`, `removed`, `stopped`.
+ * Nothing: its destination has it, as the next poll has confirmed; or a forwarder of your own has
+ * taken it. Or why not: `expired`, `retries_exhausted`, `disconnected`, `displaced`,
+ * `not_encodable`, `removed`, `stopped`.
+ *
+ * @par Executor
+ * Runs on that of the agents, and may call them. What it throws goes to `on_handler_error`.
  */
 using Receipt = std::function<void(boost::system::result<void>)>;
 

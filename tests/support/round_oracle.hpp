@@ -732,7 +732,12 @@ class Simulator {
     }
     for (const auto task : std::vector<std::size_t>(live_)) {
       if (tasks_[task].node == index && tasks_[task].where != Where::gone) {
-        fail(task, NodeOutcome::failed, errc::removed);
+        // What was lost already stays lost, though the agent is gone now.
+        if (rounds_[tasks_[task].round].rows[tasks_[task].row].lost != never) {
+          fail(task, NodeOutcome::disconnected, errc::disconnected);
+        } else {
+          fail(task, NodeOutcome::failed, errc::removed);
+        }
       }
     }
   }

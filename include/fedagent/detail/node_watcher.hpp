@@ -21,13 +21,15 @@ class NodeWatchers {
  public:
   void add(NodeWatcher& watcher) noexcept { watchers_.push_back(watcher); }
 
-  void tell(bool lost) noexcept {
+  /// Tells each what `lost()` says by then: whoever was told may have brought the node back.
+  template <class Lost>
+  void tell(Lost lost) noexcept {
     List untold;
     untold.swap(watchers_);
     while (!untold.empty()) {
       auto& watcher = untold.front();
       watchers_.splice(watchers_.end(), untold, untold.begin());
-      lost ? watcher.node_lost() : watcher.node_back();
+      lost() ? watcher.node_lost() : watcher.node_back();
     }
   }
 

@@ -169,8 +169,8 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
       return;
     }
     const auto self = this->weak_from_this().lock();
-    watchers.tell(lost);
-    if (lost) {
+    watchers.tell([this] { return status_.status() == NodeActiveStatus::disconnected; });
+    if (lost && !ended() && status_.status() == after) {
       if (context->idle_expiry > Duration::zero()) {
         arm(context->idle_expiry);
       }

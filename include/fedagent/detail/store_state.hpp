@@ -82,9 +82,10 @@ struct StoreState final : AgentContext<T, M, O> {
       stop_listeners.pop_front();
       listener.store_stopped();
     }
-    // Handlers that run here may look for agents; they find fewer and fewer.
-    while (!agents.empty()) {
-      remove(agents.begin()->first, errc::stopped);
+    // Handlers that run here find no agents. To take them out one by one would be quadratic.
+    for (const auto& [id, core] : std::exchange(agents, {})) {
+      core->end(errc::stopped);
+      removed += core->counters();
     }
     this->status_feed.close();
     this->present_changed.dismiss(make_error_code(errc::stopped));

@@ -18,6 +18,9 @@ std::optional<Duration> time_to(TimePoint at, TimePoint now) {
   return at > now ? Duration(at - now) : Duration::zero();
 }
 
+static_assert(static_cast<int>(TaskStage::ended) == static_cast<int>(TaskState::ended) + 1,
+              "a stage for each state, behind that of what is not sent");
+
 /// What is to say of a record that has no outcome yet.
 /** @param behind How many messages are before it, when it is queued. */
 template <class T, class M, class O>

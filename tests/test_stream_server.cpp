@@ -27,6 +27,13 @@ fs::ReplyResult result_of(Wire& wire) {
   return result;
 }
 
+// A forwarder that takes its time.
+test::awaitable<test::result<void>> when_a_node_polls(Store* store) {
+  auto waiting = store->wait_for_nodes(1);
+  const auto there = co_await std::move(waiting);
+  co_return there;
+}
+
 }  // namespace
 
 TEST_CASE("stream server: E1 E13 a hello, a poll, a task, a reply") {
@@ -415,6 +422,27 @@ TEST_CASE("stream server: the poll's time is bounded, and the node polls again")
   wire.send(frame(FrameType::poll));
   CHECK(wire.quiet());
   CHECK(served.store.get("n1")->open_polls() == 1);
+}
+
+TEST_CASE("stream server: what comes together is answered in order, whatever takes its time") {
+  Store* store = nullptr;
+  Served served(
+      {}, {}, [&store](const fedagent::MessagePtr<Message>&) { return when_a_node_polls(store); });
+  store = &served.store;
+  auto wire = served.meet("n1");
+  auto overlay = without_id("psst");
+  overlay.destination = "n2";
+  wire.send(frame(FrameType::ping) + whole(FrameType::overlay, overlay) + frame(FrameType::ping) +
+            whole(FrameType::reply, task("no such request")) + frame(FrameType::poll));
+  wire.expect(FrameType::pong);  // it does not wait for the forwarder
+  CHECK(wire.quiet());
+  auto other = served.meet("n3");  // what it sends is read to where the rest was read to
+  other.send(frame(FrameType::ping) + frame(FrameType::poll)).expect(FrameType::pong);
+  CHECK(*result_of(wire) == ReplyDisposition::forwarded);
+  wire.expect(FrameType::pong);
+  CHECK(*result_of(wire) == ReplyDisposition::unexpected);
+  CHECK(served.store.get("n1")->open_polls() == 1);
+  CHECK(served.faults.empty());
 }
 
 TEST_CASE(

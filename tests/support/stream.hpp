@@ -178,8 +178,10 @@ struct Fault {
 /// A server on a driven loop.
 class Served {
  public:
-  explicit Served(fs::ServerOptions options = {}, fedagent::StoreOptions store_options = {})
-      : store(loop.executor(), store_options), server(store, with_faults(std::move(options))) {}
+  explicit Served(fs::ServerOptions options = {}, fedagent::StoreOptions store_options = {},
+                  Store::forwarder_type forwarder = {})
+      : store(loop.executor(), std::move(forwarder), store_options),
+        server(store, with_faults(std::move(options))) {}
 
   std::pair<Socket, Socket> pair() {
     std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};

@@ -27,11 +27,14 @@ typename C::template awaitable<boost::system::error_code> read_chunk(C& c,
   const std::size_t head_size = first && header.length >= ChunkHead::encoded_size
                                     ? ChunkHead::encoded_size
                                     : ChunkHead::index_size;
-  auto reading_head =
-      C::read(c, typename C::template Spaces<1>{boost::asio::buffer(bytes, head_size)});
-  boost::system::error_code error = co_await std::move(reading_head);
-  if (error) {
-    co_return error;
+  typename C::template Spaces<1> head_space{boost::asio::buffer(bytes, head_size)};
+  boost::system::error_code error;
+  if (!c.take(head_space)) {
+    auto reading = C::read(c, head_space);
+    error = co_await std::move(reading);
+    if (error) {
+      co_return error;
+    }
   }
   const auto head = decode_chunk_head(bytes);
   error = first ? c.joiner()->first(header, head, c.options().limits.max_message)
@@ -41,15 +44,16 @@ typename C::template awaitable<boost::system::error_code> read_chunk(C& c,
   }
   auto& message = c.joiner()->message();
   const auto space = c.joiner()->space();
-  const auto body = boost::asio::buffer(space.data(), space.size());
+  // Of another chunk than the first the ids are there.
+  typename C::template Spaces<4> spaces{};
   if (first) {
-    auto reading =
-        C::read(c, typename C::template Spaces<4>{boost::asio::buffer(message.request_id),
-                                                  boost::asio::buffer(message.destination),
-                                                  boost::asio::buffer(message.source), body});
-    error = co_await std::move(reading);
-  } else {
-    auto reading = C::read(c, typename C::template Spaces<1>{body});
+    spaces[0] = boost::asio::buffer(message.request_id);
+    spaces[1] = boost::asio::buffer(message.destination);
+    spaces[2] = boost::asio::buffer(message.source);
+  }
+  spaces[3] = boost::asio::buffer(space.data(), space.size());
+  if (!c.take(spaces)) {
+    auto reading = C::read(c, spaces);
     error = co_await std::move(reading);
   }
   co_return error;

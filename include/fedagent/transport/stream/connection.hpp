@@ -9,19 +9,22 @@
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/read.hpp>
 #include <boost/asio/socket_base.hpp>
 #include <boost/asio/write.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "fedagent/error.hpp"
 #include "fedagent/transport/stream/context.hpp"
 #include "fedagent/transport/stream/error.hpp"
 #include "fedagent/transport/stream/frame.hpp"
+#include "fedagent/transport/stream/inbox.hpp"
 #include "fedagent/transport/stream/joiner.hpp"
 #include "fedagent/transport/stream/options.hpp"
 #include "fedagent/transport/stream/payload.hpp"
@@ -56,7 +59,12 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   using Parts = std::array<boost::asio::const_buffer, N>;
 
   Connection(Stream stream, std::shared_ptr<Context<Executor, Clock>> context)
-      : context_(std::move(context)), stream_(std::move(stream)), timeouts_(*this, *context_) {}
+      : context_(std::move(context)), stream_(std::move(stream)), timeouts_(*this, *context_) {
+    if constexpr (is_socket<Stream>) {
+      error_code ignored;
+      stream_.non_blocking(true, ignored);
+    }
+  }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   virtual ~Connection() = default;
@@ -111,36 +119,74 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   /// The time for the first frame runs from here.
   void expect_hello() noexcept { timeouts_.expect_hello(); }
 
+  /// Whether nothing has come that was not looked at.
+  bool idle() const noexcept { return inbox_.empty(); }
+  /// To be awaited when it is `idle`: something comes, or the stream ends. For sockets only; it
+  /// spares the memory that `read_header` takes while it waits.
+  auto async_next_frame() {
+    timeouts_.expect_frame();
+    return stream_.async_wait(boost::asio::socket_base::wait_read,
+                              boost::asio::as_tuple(boost::asio::deferred));
+  }
+  /// Reads what there is, without waiting. What goes wrong the next read will find.
+  void read_ahead() {
+    timeouts_.read_ended();
+    const auto space = context_->space.get();
+    error_code later;
+    inbox_.came(space, stream_.read_some(space, later));
+  }
+  /// To be called before the reader waits for anything but input.
+  void keep_input() { inbox_.keep(); }
+
+  /// As `read_header`, when the header has come already. @return Whether it has.
+  bool take_header(FrameHeader& header, error_code& error) noexcept {
+    if (inbox_.size() < FrameHeader::encoded_size || fault_) {
+      return false;
+    }
+    std::array<unsigned char, FrameHeader::encoded_size> bytes;
+    Spaces<1> spaces{boost::asio::buffer(bytes)};
+    inbox_.fill(spaces);
+    error = decode(bytes, header);
+    return true;
+  }
+
   /// Waits for the next frame. @return `eof`: the peer has left, not in the middle of a message.
   static awaitable<error_code> read_header(Connection& c, FrameHeader& header) {
-    c.timeouts_.expect_frame();
     std::array<unsigned char, FrameHeader::encoded_size> bytes{};
-    const auto [error, size] = co_await boost::asio::async_read(
-        c.stream_, boost::asio::buffer(bytes), boost::asio::as_tuple(boost::asio::deferred));
-    c.read_ended(error);
+    Spaces<1> spaces{boost::asio::buffer(bytes)};
+    error_code error;
+    if (!c.inbox_.fill(spaces)) {
+      c.timeouts_.expect_frame();
+      auto receiving = receive(c, spaces);
+      error = co_await std::move(receiving);
+    }
     if (c.fault_) {
       co_return c.fault_;
     }
     if (error) {
-      const error_code end =
-          size > 0 || c.joiner_ ? make_error_code(errc::truncated) : boost::asio::error::eof;
+      const bool begun = spaces[0].size() < bytes.size() || c.joiner_;
+      const error_code end = begun ? make_error_code(errc::truncated) : boost::asio::error::eof;
       co_return c.is_end(error) ? end : error;
     }
-    const auto decoded = decode_frame_header(bytes, c.options().limits.max_frame);
-    if (!decoded) {
-      co_return decoded.error();
-    }
-    header = *decoded;
-    co_return error_code();
+    co_return c.decode(bytes, header);
   }
 
-  /// Fills the buffers with what comes next of the frame.
+  /// Fills the spaces with what has come already of the frame. @return Whether they are full;
+  /// otherwise `read` goes on with them.
   template <std::size_t N>
-  static awaitable<error_code> read(Connection& c, Spaces<N> buffers) {
-    c.timeouts_.expect_rest();
-    const auto [error, size] = co_await boost::asio::async_read(
-        c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
-    c.read_ended(error);
+  bool take(Spaces<N>& spaces) noexcept {
+    return !fault_ && inbox_.fill(spaces);
+  }
+
+  /// Fills the spaces with what comes next of the frame.
+  template <std::size_t N>
+  static awaitable<error_code> read(Connection& c, Spaces<N> spaces) {
+    error_code error;
+    if (!c.inbox_.fill(spaces)) {
+      c.timeouts_.expect_rest();
+      auto receiving = receive(c, spaces);
+      error = co_await std::move(receiving);
+    }
     if (c.fault_) {
       co_return c.fault_;
     }
@@ -170,7 +216,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     while (!c.read_ended_ && !c.closed_) {
       const auto [error, size] = co_await c.stream_.async_read_some(
           boost::asio::buffer(rest), boost::asio::as_tuple(boost::asio::deferred));
-      c.read_ended(error);
+      c.read_ended_ = static_cast<bool>(error);
     }
     c.close();
   }
@@ -178,9 +224,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   // ---- writing: in turn
 
   /// Writes one frame: its head, then the buffers, of which none is copied.
+  /** @param goodbye Whether this is the last frame of a connection that has failed. */
   template <std::size_t N>
-  static awaitable<error_code> write(Connection& c, EncodedHead head, Parts<N> rest) {
-    if (c.fault_) {
+  static awaitable<error_code> write(Connection& c, EncodedHead head, Parts<N> rest,
+                                     bool goodbye = false) {
+    if (c.fault_ && !goodbye) {
       co_return c.fault_;
     }
     if (!c.turn_.try_take()) {
@@ -191,13 +239,36 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       }
     }
     const typename Turn<Clock, Executor>::Holder turn(c.turn_);
-    if (c.fault_) {
+    if (c.closed_ || (c.fault_ && !goodbye)) {
       co_return c.fault_;
     }
-    auto writing = write_now(c, head, rest);
-    const error_code error = co_await std::move(writing);
-    co_return error;
+    const std::string postponed = std::exchange(c.postponed_, {});
+    Parts<N + 2> buffers;
+    buffers[0] = boost::asio::buffer(postponed);
+    buffers[1] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
+    std::copy(rest.begin(), rest.end(), buffers.begin() + 2);
+    c.timeouts_.write_begins();
+    const auto [error, size] = co_await boost::asio::async_write(
+        c.stream_, buffers, AllAtOnce(), boost::asio::as_tuple(boost::asio::deferred));
+    c.timeouts_.write_ended();
+    if (error) {
+      c.fail(error, false);
+      c.close();
+    }
+    co_return c.fault_ ? c.fault_ : error;
   }
+
+  /// The reader's answers: a small frame goes out with whatever is written next, at the latest
+  /// before the reader waits for input.
+  void postpone(FrameType type, std::string_view payload) {
+    const EncodedHead head(FrameHeader{static_cast<std::uint32_t>(payload.size()), type, false});
+    const auto bytes = head.bytes();
+    postponed_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    postponed_.append(payload);
+  }
+  bool postponed() const noexcept { return !postponed_.empty(); }
+  /// Writes what was postponed.
+  static awaitable<error_code> flush(Connection& c) { return write(c, EncodedHead(), Parts<0>{}); }
 
   /// Writes a small frame.
   static awaitable<error_code> write_frame(Connection& c, FrameType type, std::string payload) {
@@ -217,39 +288,81 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   virtual void failing() noexcept = 0;
 
  private:
-  // With the turn.
-  template <std::size_t N>
-  static awaitable<error_code> write_now(Connection& c, EncodedHead head, Parts<N> rest) {
-    Parts<N + 1> buffers;
-    buffers[0] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
-    std::copy(rest.begin(), rest.end(), buffers.begin() + 1);
-    c.timeouts_.write_begins();
-    const auto [error, size] = co_await boost::asio::async_write(
-        c.stream_, buffers, boost::asio::as_tuple(boost::asio::deferred));
-    c.timeouts_.write_ended();
-    if (error) {
-      c.fail(error, false);
-      c.close();
+  // Asio's own condition writes 64 KiB at a time.
+  struct AllAtOnce {
+    std::size_t operator()(const error_code& error, std::size_t /*written*/) const noexcept {
+      return error ? 0 : std::numeric_limits<std::size_t>::max();
     }
-    co_return c.fault_ ? c.fault_ : error;
+  };
+
+  // Moves the beginnings of the buffers along. @return How much of the size goes beyond them.
+  template <class Buffers>
+  static std::size_t take_off(Buffers& buffers, std::size_t size) noexcept {
+    for (auto& buffer : buffers) {
+      const auto taken = std::min(size, buffer.size());
+      buffer += taken;
+      size -= taken;
+    }
+    return size;
+  }
+
+  // Reads until the spaces are full, and from a socket what else there is. The answers go out
+  // before that, so that they never are more than those to one shared space of frames.
+  template <std::size_t N>
+  static awaitable<error_code> receive(Connection& c, Spaces<N>& spaces) {
+    error_code error;
+    while (!error && !c.inbox_.fill(spaces)) {
+      if (c.postponed()) {
+        auto flushing = flush(c);
+        error = co_await std::move(flushing);
+        if (error) {
+          break;
+        }
+      }
+      std::size_t size = 0;
+      if constexpr (is_socket<Stream>) {
+        // Waited for even when there is something: others have their turn.
+        std::tie(error) = co_await c.stream_.async_wait(
+            boost::asio::socket_base::wait_read, boost::asio::as_tuple(boost::asio::deferred));
+        if (!error) {
+          Spaces<N + 1> parts;
+          std::copy(spaces.begin(), spaces.end(), parts.begin());
+          parts.back() = c.context_->space.get();
+          size = c.stream_.read_some(parts, error);
+        }
+        if (error == boost::asio::error::would_block) {
+          error.clear();
+        }
+      } else {
+        std::tie(error, size) = co_await c.stream_.async_read_some(
+            spaces, boost::asio::as_tuple(boost::asio::deferred));
+      }
+      c.read_ended_ = c.read_ended_ || error;
+      size = take_off(spaces, size);
+      if (size > 0) {
+        c.inbox_.came(c.context_->space.get(), size);
+      }
+    }
+    c.timeouts_.read_ended();
+    co_return error;
+  }
+
+  error_code decode(const std::array<unsigned char, FrameHeader::encoded_size>& bytes,
+                    FrameHeader& header) const noexcept {
+    const auto decoded = decode_frame_header(bytes, options().limits.max_frame);
+    if (decoded) {
+      header = *decoded;
+    }
+    return decoded ? error_code() : decoded.error();
   }
 
   static awaitable<void> say_goodbye(std::shared_ptr<Connection> c) {
     try {
-      bool mine = c->turn_.try_take();
-      if (!mine) {
-        auto waiting = Turn<Clock, Executor>::take(c->turn_, c->executor());
-        const error_code error = co_await std::move(waiting);
-        mine = !error;
-      }
-      if (mine && !c->closed_) {
-        const typename Turn<Clock, Executor>::Holder turn(c->turn_);
-        const auto payload = encode_error(c->fault_);
-        const EncodedHead head(
-            FrameHeader{static_cast<std::uint32_t>(payload.size()), FrameType::error, false});
-        auto writing = write_now(*c, head, Parts<1>{boost::asio::buffer(payload)});
-        co_await std::move(writing);
-      }
+      const auto payload = encode_error(c->fault_);
+      const EncodedHead head(
+          FrameHeader{static_cast<std::uint32_t>(payload.size()), FrameType::error, false});
+      auto writing = write(*c, head, Parts<1>{boost::asio::buffer(payload)}, true);
+      co_await std::move(writing);
       // The reader goes on until the peer has seen the end, or `close_timeout`.
       if (error_code ignored; !c->closed_) {
         c->stream_.lowest_layer().shutdown(boost::asio::socket_base::shutdown_send, ignored);
@@ -259,15 +372,12 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     }
   }
 
-  void read_ended(error_code error) noexcept {
-    timeouts_.read_ended();
-    read_ended_ = read_ended_ || error;
-  }
-
   // Destroyed last: the joiner gives its bytes back.
   std::shared_ptr<Context<Executor, Clock>> context_;
   Stream stream_;
   std::unique_ptr<Joiner> joiner_;
+  Inbox inbox_;
+  std::string postponed_;
   Turn<Clock, Executor> turn_;
   Limits peer_{};
   Timeouts<Connection, Executor, Clock> timeouts_;

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "fedagent/detail/watchdog.hpp"
+#include "fedagent/transport/stream/inbox.hpp"
 #include "fedagent/transport/stream/joiner.hpp"
 #include "fedagent/transport/stream/options.hpp"
 
@@ -30,6 +31,7 @@ struct Context {
   ConnectionOptions connection_options;
   /// For the half-received messages of all of them together.
   Budget incoming;
+  SharedSpace space;
   fedagent::detail::Watchdog<Clock, Executor_> watchdog;
 };
 

@@ -134,6 +134,8 @@ inline constexpr std::uint8_t last_flag = 1;
 /// A frame header, and for a chunk what stands before the ids or the body, ready to be written.
 class EncodedHead {
  public:
+  /// Nothing.
+  EncodedHead() noexcept = default;
   explicit EncodedHead(const FrameHeader& header) noexcept : size_(FrameHeader::encoded_size) {
     pack(header);
   }
@@ -162,7 +164,7 @@ class EncodedHead {
   }
 
   std::array<unsigned char, FrameHeader::encoded_size + ChunkHead::encoded_size> bytes_{};
-  std::size_t size_;
+  std::size_t size_ = 0;
 };
 
 /// Whether frames of this type are chunks of a message.

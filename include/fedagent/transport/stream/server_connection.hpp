@@ -5,6 +5,7 @@
 #include <boost/asio/this_coro.hpp>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "fedagent/service.hpp"
@@ -33,11 +34,34 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   /// The whole life of a connection.
   static awaitable<void> serve(std::shared_ptr<ServerConnection> c) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
-    error_code why = errc::internal;
+    error_code why;
     try {
-      auto life = converse(c);
-      why = co_await std::move(life);
+      auto greeting = greet(*c);
+      why = co_await std::move(greeting);
+      while (!why) {
+        if (c->idle() && c->postponed()) {
+          auto flushing = Base::flush(*c);
+          why = co_await std::move(flushing);
+        }
+        // Here connections spend their time: in this frame, without another one.
+        if constexpr (is_socket<Stream>) {
+          if (c->idle() && !why) {
+            std::tie(why) = co_await c->async_next_frame();
+            c->read_ahead();
+          }
+        }
+        FrameHeader header;
+        if (!why && !c->take_header(header, why)) {
+          auto reading = Base::read_header(*c, header);
+          why = co_await std::move(reading);
+        }
+        if (!why) {
+          auto taking = take_frame(c, header);
+          why = co_await std::move(taking);
+        }
+      }
     } catch (...) {
+      why = errc::internal;
     }
     const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
     if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
@@ -53,32 +77,20 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
 
  private:
-  // ---- the conversation
-
-  static awaitable<error_code> converse(std::shared_ptr<ServerConnection> c) {
-    c->expect_hello();
-    error_code error = c->state().refusal;
-    if (error || c->fault()) {
-      co_return c->fault() ? c->fault() : error;
+  static awaitable<error_code> greet(ServerConnection& c) {
+    c.expect_hello();
+    error_code error = c.state().refusal;
+    if (error || c.fault()) {
+      co_return c.fault() ? c.fault() : error;
     }
-    if constexpr (requires { c->layer_.handshake(c->stream()); }) {
-      error = co_await c->layer_.handshake(c->stream());
-      if (error || c->fault()) {
-        co_return c->fault() ? c->fault() : error;
+    if constexpr (requires { c.layer_.handshake(c.stream()); }) {
+      error = co_await c.layer_.handshake(c.stream());
+      if (error || c.fault()) {
+        co_return c.fault() ? c.fault() : error;
       }
     }
-    auto meeting = meet(*c);
+    auto meeting = meet(c);
     error = co_await std::move(meeting);
-    while (!error) {
-      FrameHeader header;
-      auto reading = Base::read_header(*c, header);
-      error = co_await std::move(reading);
-      if (!error) {
-        c->state().alive(*c);
-        auto taking = take_frame(c, header);
-        error = co_await std::move(taking);
-      }
-    }
     co_return error;
   }
 
@@ -107,8 +119,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       co_return error;
     }
     c.peer_limits(hello->limits);
-    auto writing = Base::write_frame(c, FrameType::welcome, encode(c.state().welcome()));
-    error = co_await std::move(writing);
+    c.postpone(FrameType::welcome, encode(c.state().welcome()));
     co_return error;
   }
 
@@ -123,39 +134,42 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
 
   static awaitable<error_code> take_frame(const std::shared_ptr<ServerConnection>& c,
                                           const FrameHeader& header) {
-    error_code error;
+    if (header.type != FrameType::poll) {  // a sign of life by itself
+      c->state().alive(*c);
+    }
     switch (header.type) {
-      case FrameType::poll:
-        error = Base::open_poll(c);
-        break;
-      case FrameType::ping: {
-        auto writing = Base::write_frame(*c, FrameType::pong, std::string());
-        error = co_await std::move(writing);
-        break;
-      }
       case FrameType::reply:
-      case FrameType::overlay: {
-        auto taking = take_chunk(*c, header);
-        error = co_await std::move(taking);
-        break;
-      }
-      case FrameType::feedback: {
-        auto taking = take_feedback(*c, header);
-        error = co_await std::move(taking);
-        break;
-      }
-      case FrameType::error: {
-        std::string payload;
-        auto reading = Base::read_payload(*c, header, payload);
-        error = co_await std::move(reading);
-        if (!error) {
-          error = decode_error(payload);
-          c->peer_left_ = true;
-        }
-        break;
-      }
+      case FrameType::overlay:
+        return take_chunk(*c, header);
+      case FrameType::feedback:
+        return take_feedback(*c, header);
+      case FrameType::error:
+        return take_error(*c, header);
       default:
-        error = errc::unexpected_frame;
+        return take_signal(c, header.type);
+    }
+  }
+
+  // What has no payload, and what is not expected.
+  static awaitable<error_code> take_signal(const std::shared_ptr<ServerConnection>& c,
+                                           FrameType type) {
+    if (type == FrameType::poll) {
+      co_return Base::open_poll(c);
+    }
+    if (type != FrameType::ping) {
+      co_return errc::unexpected_frame;
+    }
+    c->postpone(FrameType::pong, {});
+    co_return error_code();
+  }
+
+  static awaitable<error_code> take_error(ServerConnection& c, const FrameHeader& header) {
+    std::string payload;
+    auto reading = Base::read_payload(c, header, payload);
+    error_code error = co_await std::move(reading);
+    if (!error) {
+      error = decode_error(payload);
+      c.peer_left_ = true;
     }
     co_return error;
   }
@@ -170,31 +184,32 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     if (error || !c.joiner()->whole()) {
       co_return error;
     }
+    c.keep_input();
+    if (header.type == FrameType::overlay && c.postponed()) {
+      // A forwarder of the user may take its time.
+      auto flushing = Base::flush(c);
+      error = co_await std::move(flushing);
+      if (error) {
+        co_return error;
+      }
+    }
     Message message = c.joiner()->take();
     c.joiner().reset();
     message.source = c.node_id;
     ReplyResult taken = make_error_code(fedagent::errc::stopped);
     if (c.state().store != nullptr) {
-      auto receipt = c.receipt_for(message);
-      auto serving =
-          take_message(*c.state().store, c.node_id, std::move(message), std::move(receipt));
-      taken = co_await std::move(serving);
+      // A forwarder of the user may throw; its peer learns no more than that.
+      try {
+        auto receipt = c.receipt_for(message);
+        auto serving =
+            serve_reply(*c.state().store, c.node_id, std::move(message), std::move(receipt));
+        taken = co_await std::move(serving);
+      } catch (...) {
+        taken = make_error_code(fedagent::errc::handler_failed);
+      }
     }
-    auto writing = Base::write_frame(c, FrameType::reply_result, encode(taken));
-    error = co_await std::move(writing);
+    c.postpone(FrameType::reply_result, encode(taken));
     co_return error;
-  }
-
-  // A forwarder of the user may throw; its peer learns no more than that.
-  static awaitable<ReplyResult> take_message(Store& store, std::string node_id, Message message,
-                                             Receipt receipt) {
-    ReplyResult taken = make_error_code(fedagent::errc::handler_failed);
-    try {
-      auto serving = serve_reply(store, std::move(node_id), std::move(message), std::move(receipt));
-      taken = co_await std::move(serving);
-    } catch (...) {
-    }
-    co_return taken;
   }
 
   // The receipt goes to where the source is then: it may have come back in another connection.

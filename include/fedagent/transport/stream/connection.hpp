@@ -247,6 +247,9 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     buffers[0] = boost::asio::buffer(postponed);
     buffers[1] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
     std::copy(rest.begin(), rest.end(), buffers.begin() + 2);
+    if (c.write_at_once(buffers)) {
+      co_return error_code();
+    }
     c.timeouts_.write_begins();
     const auto [error, size] = co_await boost::asio::async_write(
         c.stream_, buffers, AllAtOnce(), boost::asio::as_tuple(boost::asio::deferred));
@@ -294,6 +297,22 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       return error ? 0 : std::numeric_limits<std::size_t>::max();
     }
   };
+
+  // Writes what a socket takes without waiting. What is large is left: others have their turn.
+  // What goes wrong the next write will find. @return Whether that is all.
+  template <std::size_t N>
+  bool write_at_once(Parts<N>& buffers) {
+    const auto size = boost::asio::buffer_size(buffers);
+    if constexpr (is_socket<Stream>) {
+      if (size <= SharedSpace::size) {
+        error_code later;
+        const auto written = stream_.write_some(buffers, later);
+        take_off(buffers, written);
+        return written == size;
+      }
+    }
+    return size == 0;
+  }
 
   // Moves the beginnings of the buffers along. @return How much of the size goes beyond them.
   template <class Buffers>

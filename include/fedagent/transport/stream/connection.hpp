@@ -270,6 +270,17 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     postponed_.append(payload);
   }
   bool postponed() const noexcept { return !postponed_.empty(); }
+  /// Writes what was postponed, if it is a socket's turn and it takes that. @return Whether all of
+  /// it is written.
+  bool flush_at_once() {
+    if (postponed() && !fault_ && turn_.try_take()) {
+      const typename Turn<Clock, Executor>::Holder turn(turn_);
+      Parts<1> buffers{boost::asio::buffer(postponed_)};
+      write_at_once(buffers);
+      postponed_.erase(0, postponed_.size() - buffers[0].size());
+    }
+    return !postponed();
+  }
   /// Writes what was postponed.
   static awaitable<error_code> flush(Connection& c) { return write(c, EncodedHead(), Parts<0>{}); }
 
@@ -305,8 +316,13 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     const auto size = boost::asio::buffer_size(buffers);
     if constexpr (is_socket<Stream>) {
       if (size <= SharedSpace::size) {
+        // One buffer is written faster than many.
+        std::array<char, 512> room{};
+        const auto copied = boost::asio::buffer_copy(boost::asio::buffer(room), buffers);
+        const auto joined = boost::asio::buffer(room, copied);
         error_code later;
-        const auto written = stream_.write_some(buffers, later);
+        const auto written =
+            copied == size ? stream_.write_some(joined, later) : stream_.write_some(buffers, later);
         take_off(buffers, written);
         return written == size;
       }

@@ -39,13 +39,9 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       auto greeting = greet(*c);
       why = co_await std::move(greeting);
       while (!why) {
-        if (c->idle() && c->postponed()) {
-          auto flushing = Base::flush(*c);
-          why = co_await std::move(flushing);
-        }
         // Here connections spend their time: in this frame, without another one.
         if constexpr (is_socket<Stream>) {
-          if (c->idle() && !why) {
+          if (c->idle() && c->flush_at_once()) {
             std::tie(why) = co_await c->async_next_frame();
             c->read_ahead();
           }
@@ -134,7 +130,8 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
 
   static awaitable<error_code> take_frame(const std::shared_ptr<ServerConnection>& c,
                                           const FrameHeader& header) {
-    if (header.type != FrameType::poll) {  // a sign of life by itself
+    // A poll and a message are signs of life by themselves, once they are whole.
+    if (header.type != FrameType::poll && (!header.last || c->joiner())) {
       c->state().alive(*c);
     }
     switch (header.type) {

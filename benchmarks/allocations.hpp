@@ -1,18 +1,30 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace bench {
 
-/// What this program has allocated since its start, by `operator new` of any kind.
+/// What the calling thread has taken from the heap and given back, by any kind of allocation.
+/**
+ * `malloc` itself is interposed: Asio takes the frames of its coroutines from `aligned_alloc`,
+ * which no `operator new` sees. Sizes are those of the chunks, so they are what the heap really
+ * loses.
+ */
 struct Allocations {
-  std::size_t count = 0;
-  std::size_t bytes = 0;
+  std::uint64_t count = 0;
+  std::uint64_t taken = 0;
+  std::uint64_t given_back = 0;
 
   static Allocations now() noexcept;
-  friend Allocations operator-(Allocations a, Allocations b) noexcept {
-    return {a.count - b.count, a.bytes - b.bytes};
+
+  std::uint64_t live_bytes() const noexcept { return taken - given_back; }
+  friend Allocations operator-(const Allocations& a, const Allocations& b) noexcept {
+    return {a.count - b.count, a.taken - b.taken, a.given_back - b.given_back};
   }
 };
+
+/// The resident size of this process, in bytes.
+std::size_t resident_bytes();
 
 }  // namespace bench

@@ -1,0 +1,53 @@
+#pragma once
+
+// fedagent as its user writes it, for all workloads: the types, and the node's side.
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <memory>
+#include <vector>
+
+#include "fedagent/agent_store.hpp"
+#include "fedagent/transport/memory.hpp"
+#include "workload.hpp"
+
+namespace bench::user {
+
+namespace asio = boost::asio;
+using Executor = asio::io_context::executor_type;
+using Store = fedagent::AgentStore<fedagent::memory::Transport<Message, Executor>>;
+using Agent = Store::agent_type;
+using MessagePtr = Store::message_ptr;
+using Outcome = Store::outcome_type;
+template <class T>
+using awaitable = asio::awaitable<T, Executor>;
+
+/// A node that answers everything, in one poll that never ends.
+inline awaitable<void> answer(Agent agent) {
+  agent.set_active();
+  for (;;) {
+    auto task = co_await agent.get_task();
+    if (!task) {
+      co_return;
+    }
+    auto reply = task->message()->reply();
+    task->delivered();
+    (void)co_await agent.on_reply(std::move(reply));
+  }
+}
+
+/// Every node comes once: it polls, takes what is there, replies when asked to, and goes.
+inline awaitable<void> visit_all(const std::vector<Agent>& agents) {
+  for (const auto& agent : agents) {
+    agent.set_active();
+    auto task = co_await agent.get_task();
+    const auto message = task->message();
+    task->delivered();
+    if (!message->request_id().empty()) {
+      (void)co_await agent.on_reply(message->reply());
+    }
+    agent.change_node_status_after_task();
+  }
+}
+
+}  // namespace bench::user

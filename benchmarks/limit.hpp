@@ -8,9 +8,9 @@
 // other than the reply, late replies told apart, counters, hooks, cancellation, other threads, and
 // ends of any kind. Message references are not counted atomically.
 
+#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
-#include <boost/smart_ptr/intrusive_ref_counter.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <chrono>
 #include <cstddef>
@@ -18,7 +18,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -29,10 +28,19 @@ namespace bench::limit {
 
 using Clock = std::chrono::steady_clock;
 
-/// A message that several agents may hold. Those of one `Pool` are used again.
-struct Shared : boost::intrusive_ref_counter<Shared, boost::thread_unsafe_counter> {
+/// A message that several agents may hold.
+struct Shared {
   explicit Shared(const Message& of) : message(of) {}
+
+  friend void intrusive_ptr_add_ref(Shared* shared) noexcept { ++shared->holders; }
+  friend void intrusive_ptr_release(Shared* shared) noexcept {
+    if (--shared->holders == 0) {
+      delete shared;
+    }
+  }
+
   Message message;
+  std::size_t holders = 0;
 };
 using SharedMessage = boost::intrusive_ptr<Shared>;
 
@@ -52,11 +60,11 @@ class Ring {
  public:
   bool empty() const noexcept { return head_ == tail_; }
 
-  void push(SharedMessage message) {
+  void push(const SharedMessage& message) {
     if (tail_ - head_ == capacity_) {
       grow();
     }
-    slots_[tail_++ & (capacity_ - 1)] = std::move(message);
+    slots_[tail_++ & (capacity_ - 1)] = message;
   }
 
   SharedMessage pop() noexcept { return std::move(slots_[head_++ & (capacity_ - 1)]); }
@@ -128,20 +136,24 @@ enum class Status : std::uint8_t { waiting, active, disconnected };
 
 class Agent : public TimingWheel::Entry {
  public:
-  explicit Agent(std::string_view id) : id_(id) {}
+  /// @param id Kept by whoever makes the agent.
+  explicit Agent(std::string_view id) noexcept : id_(id) {}
 
   std::string_view id() const noexcept { return id_; }
   Status status() const noexcept { return status_; }
 
   /// Sends to the poll that is parked, or to the queue. With a handler the reply is awaited.
-  void send(SharedMessage message, Callback on_reply = {}) {
+  void send(const SharedMessage& message, Callback on_reply = {}) {
     if (on_reply) {
-      open_.emplace(message->message.request_id(), Open{message, on_reply});
+      if (!open_) {
+        open_ = std::make_unique<OpenRequests>();
+      }
+      open_->emplace(message->message.request_id(), Open{message, on_reply});
     }
     if (parked_) {
       std::exchange(parked_, {})(message->message);
     } else {
-      queue_.push(std::move(message));
+      queue_.push(message);
     }
   }
 
@@ -152,12 +164,15 @@ class Agent : public TimingWheel::Entry {
 
   /// @return Whether somebody waited for this.
   bool reply(const Message& message) {
-    const auto found = open_.find(message.request_id());
-    if (found == open_.end()) {
+    if (!open_) {
+      return false;
+    }
+    const auto found = open_->find(message.request_id());
+    if (found == open_->end()) {
       return false;
     }
     const Open done = std::move(found->second);
-    open_.erase(found);
+    open_->erase(found);
     done.on_reply(message);
     return true;
   }
@@ -168,7 +183,7 @@ class Agent : public TimingWheel::Entry {
   }
   void poll_ended(TimingWheel& wheel, Clock::time_point now) noexcept {
     status_ = Status::waiting;
-    wheel.arm(*this, now + std::chrono::seconds(10));
+    wheel.arm(*this, now + disconnect_timeout);
   }
   void disconnected() noexcept { status_ = Status::disconnected; }
 
@@ -178,11 +193,34 @@ class Agent : public TimingWheel::Entry {
     Callback on_reply;
   };
 
-  std::string id_;
+  using OpenRequests =
+      boost::unordered_flat_map<std::string_view, Open, std::hash<std::string_view>>;
+
+  std::string_view id_;
   Ring queue_;
   Callback parked_;
-  boost::unordered_flat_map<std::string_view, Open, std::hash<std::string_view>> open_;
+  std::unique_ptr<OpenRequests> open_;
   Status status_ = Status::active;
+};
+
+/// Texts one after the other in large blocks, for as long as this lives.
+class Texts {
+ public:
+  std::string_view keep(std::string_view text) {
+    if (text.size() > left_) {
+      left_ = std::max<std::size_t>(text.size(), 64 * 1024);
+      end_ = blocks_.emplace_back(std::make_unique<char[]>(left_)).get();
+    }
+    const std::string_view kept(end_, text.size());
+    end_ = std::copy(text.begin(), text.end(), end_);
+    left_ -= text.size();
+    return kept;
+  }
+
+ private:
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  char* end_ = nullptr;
+  std::size_t left_ = 0;
 };
 
 /// All agents by id, one after the other in memory.
@@ -196,20 +234,21 @@ class Store {
     if (Agent* const known = get(id)) {
       return *known;
     }
-    auto& agent = agents_.emplace_back(id);
+    auto& agent = agents_.emplace_back(ids_.keep(id));
     by_id_.emplace(agent.id(), &agent);
     return agent;
   }
 
-  void broadcast(const SharedMessage& message) {
-    for (auto& agent : agents_) {
-      agent.send(message);
-    }
+  /// Calls `function(agent)` for each agent.
+  template <class Function>
+  void for_each(Function function) {
+    std::for_each(agents_.begin(), agents_.end(), function);
   }
 
   TimingWheel wheel;
 
  private:
+  Texts ids_;
   std::deque<Agent> agents_;
   boost::unordered_flat_map<std::string_view, Agent*, std::hash<std::string_view>> by_id_;
 };

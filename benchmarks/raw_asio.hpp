@@ -22,6 +22,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "workload.hpp"
 
@@ -77,7 +78,7 @@ class Agent {
   }
   void poll_ended() {
     status_ = Status::waiting;
-    liveness_.expires_after(std::chrono::seconds(10));
+    liveness_.expires_after(disconnect_timeout);
     liveness_.async_wait([this](boost::system::error_code error) {
       if (!error) {
         status_ = Status::disconnected;
@@ -111,9 +112,11 @@ class Store {
     return agent;
   }
 
-  void broadcast(const MessagePtr& message) {
-    for (auto& [id, agent] : agents_) {
-      agent->send(message);
+  /// Calls `function(agent)` for each agent.
+  template <class Function>
+  void for_each(Function function) {
+    for (const auto& [id, agent] : agents_) {
+      function(*agent);
     }
   }
 
@@ -121,5 +124,26 @@ class Store {
   asio::any_io_executor executor_;
   boost::unordered_flat_map<std::string, std::shared_ptr<Agent>> agents_;
 };
+
+/// A node that answers everything, in one poll that never ends.
+inline asio::awaitable<void> answer(std::shared_ptr<Agent> agent) {
+  agent->poll_opened();
+  for (;;) {
+    const auto task = co_await agent->get_task();
+    co_await agent->on_reply(task->reply());
+  }
+}
+
+/// Every node comes once: it polls, takes what is there, replies when asked to, and goes.
+inline asio::awaitable<void> visit_all(const std::vector<std::shared_ptr<Agent>>& agents) {
+  for (const auto& agent : agents) {
+    agent->poll_opened();
+    const auto task = co_await agent->get_task();
+    if (!task->request_id().empty()) {
+      co_await agent->on_reply(task->reply());
+    }
+    agent->poll_ended();
+  }
+}
 
 }  // namespace bench::raw_asio

@@ -1,8 +1,6 @@
-// What a round costs for each node, beside the same requests sent one by one with a handler.
-#include "fedagent/round.hpp"
+// W9: what a round costs for each node, beside the same requests sent one by one with a handler.
 
-#include <benchmark/benchmark.h>
-#include <fmt/format.h>
+#include "fedagent/round.hpp"
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -16,128 +14,96 @@
 #include <utility>
 #include <vector>
 
-#include "allocations.hpp"
 #include "fedagent/explain.hpp"
-#include "fedagent/transport/memory.hpp"
+#include "fedagent_user.hpp"
+#include "workload.hpp"
 
 namespace {
 
 namespace asio = boost::asio;
-using Executor = asio::io_context::executor_type;
-using Message = fedagent::memory::Message;
-using Store = fedagent::AgentStore<fedagent::memory::Transport<Message, Executor>>;
-using Node = fedagent::memory::Node<Store>;
+namespace user = bench::user;
+using bench::Message;
 using fedagent::RoundPolicy;
 using namespace std::chrono_literals;
 
 /// A store with so many nodes, which the loop serves.
 struct World {
-  explicit World(std::size_t count) : store(io.get_executor()), rounds(store) {
-    for (std::size_t i = 0; i < count; ++i) {
-      ids.push_back(fmt::format("hospital-{:08}-of-a-long-enough-name", i));
-      nodes.emplace_back(store, ids.back());
-      (void)store.retrieve(ids.back());
+  explicit World(std::size_t count) : ids(bench::node_ids(count)) {
+    for (const auto& id : ids) {
+      (void)store.retrieve(id);
+    }
+    for (const auto& id : bench::shuffled_node_ids(count)) {
+      agents.push_back(store.get(id).value());
     }
   }
 
-  template <class T>
-  void run(asio::awaitable<T, Executor> coroutine) {
-    asio::co_spawn(io, std::move(coroutine), [this](std::exception_ptr thrown, auto&&...) {
-      if (thrown) {
-        std::rethrow_exception(thrown);
-      }
-      done = true;
-    });
-    done = false;
+  /// All nodes come once; then the loop runs what that has made ready.
+  void visit_all() {
+    bool done = false;
+    asio::co_spawn(io, user::visit_all(agents), [&done](std::exception_ptr) { done = true; });
     while (!done) {
       io.run_one();
     }
+    io.poll();
   }
 
   asio::io_context io{1};
-  Store store;
-  fedagent::Rounds<Store::transport_type> rounds;
-  std::vector<std::string> ids{};
-  std::vector<Node> nodes{};
-  bool done = false;
+  user::Store store{io.get_executor()};
+  fedagent::Rounds<user::Store::transport_type> rounds{store};
+  std::vector<std::string> ids;
+  std::vector<user::Agent> agents{};
 };
 
-fedagent::MessagePtr<Message> request(std::uint64_t number) {
-  return std::make_shared<const Message>(
-      Message{.request_id = fmt::format("{:036}", number), .body = std::string(64, 'w')});
-}
+user::MessagePtr request(std::uint64_t number) { return std::make_shared<const Message>(number); }
 
-/// Every node polls, has its task, and replies: the same work for the round and its peer.
-asio::awaitable<void, Executor> work(World& world, std::string request_id) {
-  for (auto& node : world.nodes) {
-    auto polling = node.poll();
-    auto task = co_await std::move(polling);
-    Message answer{.request_id = request_id, .body = "done"};
-    auto replying = node.reply(std::move(answer));
-    (void)co_await std::move(replying);
+/// Runs `ask(message, answered)`, and all nodes answer.
+template <class Ask>
+void measure(benchmark::State& state, World& world, Ask ask) {
+  std::uint64_t number = 0;
+  std::size_t answered = 0;
+  const auto once = [&] {
+    answered = 0;
+    ask(request(++number), answered);
+    world.visit_all();
+  };
+  once();
+  bench::Meter meter(state, world.ids.size());
+  for (auto _ : state) {
+    once();
   }
-}
-
-void report(benchmark::State& state, bench::Allocations spent) {
-  const auto nodes = static_cast<double>(state.iterations()) * static_cast<double>(state.range(0));
-  state.SetItemsProcessed(static_cast<std::int64_t>(nodes));
-  state.counters["time/node"] =
-      benchmark::Counter(nodes, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-  state.counters["allocs/node"] = static_cast<double>(spent.count) / nodes;
-  state.counters["bytes/node"] = static_cast<double>(spent.bytes) / nodes;
+  if (answered != world.ids.size()) {
+    state.SkipWithError("not every node has answered");
+  }
 }
 
 void requests_one_by_one(benchmark::State& state) {
-  World world(static_cast<std::size_t>(state.range(0)));
-  std::uint64_t number = 0;
-  const auto before = bench::Allocations::now();
-  for (auto _ : state) {
-    const auto message = request(++number);
-    std::size_t answered = 0;
-    for (const auto& id : world.ids) {
-      (void)world.store.try_send(id, message,
-                                 [&answered](const fedagent::Outcome<Message>&) { ++answered; });
-    }
-    world.run(work(world, message->request_id));
-    if (answered != world.ids.size()) {
-      state.SkipWithError("not every node has answered");
-    }
-  }
-  report(state, bench::Allocations::now() - before);
+  World world(bench::size_of(state));
+  measure(state, world, [&](const user::MessagePtr& message, std::size_t& answered) {
+    world.store.for_each([&](const user::Agent& agent) {
+      (void)agent.try_send(message, [&answered](const user::Outcome&) { ++answered; });
+    });
+  });
 }
 
 void round(benchmark::State& state, const RoundPolicy& policy) {
-  World world(static_cast<std::size_t>(state.range(0)));
-  std::uint64_t number = 0;
-  const auto before = bench::Allocations::now();
-  for (auto _ : state) {
-    auto message = request(++number);
-    auto id = message->request_id;
-    std::size_t replied = 0;
+  World world(bench::size_of(state));
+  measure(state, world, [&](user::MessagePtr message, std::size_t& answered) {
     asio::co_spawn(
         world.io, world.rounds.run(world.ids, std::move(message), policy),
-        [&replied](std::exception_ptr, const auto& result) { replied = result.replied; });
-    world.run(work(world, std::move(id)));
-    world.io.poll();
-    if (replied != world.ids.size()) {
-      state.SkipWithError("not every node has answered");
-    }
-  }
-  report(state, bench::Allocations::now() - before);
+        [&answered](std::exception_ptr, const auto& result) { answered = result.replied; });
+  });
 }
 
 void explain_a_round(benchmark::State& state) {
-  World world(static_cast<std::size_t>(state.range(0)));
+  World world(bench::size_of(state));
   asio::co_spawn(world.io, world.rounds.run(world.ids, request(1), {.per_node = 1h}),
                  [](std::exception_ptr, const auto&) {});
   world.io.poll();
+  bench::Meter meter(state, world.ids.size());
   for (auto _ : state) {
     auto reports = fedagent::explain(world.rounds);
     benchmark::DoNotOptimize(reports.data());
   }
-  state.counters["time/node"] = benchmark::Counter(
-      static_cast<double>(state.range(0)),
-      benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 void sizes(benchmark::internal::Benchmark* benchmark) {
@@ -146,13 +112,15 @@ void sizes(benchmark::internal::Benchmark* benchmark) {
 
 }  // namespace
 
-BENCHMARK(requests_one_by_one)->Apply(sizes);
-BENCHMARK_CAPTURE(round, plain, RoundPolicy{})->Apply(sizes);
-BENCHMARK_CAPTURE(round, deadline_for_each, RoundPolicy{.deadline = 1h, .per_node = 1min})
+BENCHMARK(requests_one_by_one)->Name("W9.requests/fedagent")->Apply(sizes);
+BENCHMARK_CAPTURE(round, , RoundPolicy{})->Name("W9.round/fedagent")->Apply(sizes);
+BENCHMARK_CAPTURE(round, , RoundPolicy{.deadline = 1h, .per_node = 1min})
+    ->Name("W9.deadline_for_each/fedagent")
     ->Apply(sizes);
-BENCHMARK_CAPTURE(round, adaptive,
+BENCHMARK_CAPTURE(round, ,
                   RoundPolicy{.per_node = fedagent::AdaptiveDeadline{.floor = 1min, .cap = 1h}})
+    ->Name("W9.adaptive/fedagent")
     ->Apply(sizes);
-BENCHMARK(explain_a_round)->Apply(sizes);
+BENCHMARK(explain_a_round)->Name("W9.explain/fedagent")->Apply(sizes);
 
 BENCHMARK_MAIN();

@@ -144,14 +144,6 @@ void limit(benchmark::State& state) {
 
 // ---- raw_asio
 
-asio::awaitable<void> answer(std::shared_ptr<bench::raw_asio::Agent> agent) {
-  agent->poll_opened();
-  for (;;) {
-    const auto task = co_await agent->get_task();
-    co_await agent->on_reply(task->reply());
-  }
-}
-
 struct RawAsioDriver : Driver<RawAsioDriver> {
   RawAsioDriver(benchmark::State& state, asio::io_context& io) : Driver(state, io) {}
 
@@ -168,7 +160,7 @@ void raw_asio(benchmark::State& state) {
   RawAsioDriver driver(state, io);
   for (const auto& id : bench::node_ids(2)) {
     driver.agents.push_back(store.retrieve(id));
-    asio::co_spawn(io, answer(driver.agents.back()), asio::detached);
+    asio::co_spawn(io, bench::raw_asio::answer(driver.agents.back()), asio::detached);
   }
   asio::post(io, [&] { driver.send_next(); });
   io.run();

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -67,6 +68,9 @@ class Message {
   static inline thread_local std::int64_t alive_ = 0;
 };
 
+/// From the end of a poll to DISCONNECTED; so long that no node is lost while others are measured.
+inline constexpr std::chrono::hours disconnect_timeout{1};
+
 /// 41 characters: those of the seed's node ids.
 inline std::string node_id(std::size_t number) {
   auto digits = std::to_string(number);
@@ -83,11 +87,16 @@ inline std::vector<std::string> node_ids(std::size_t count) {
 }
 
 /// The same shuffled order for all peers: nodes do not come in the order of their memory.
-inline std::vector<std::size_t> arrival_order(std::size_t count) {
+inline std::vector<std::string> shuffled_node_ids(std::size_t count) {
   std::vector<std::size_t> order(count);
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::shuffle(order.begin(), order.end(), std::mt19937_64(41));
-  return order;
+  std::vector<std::string> ids;
+  ids.reserve(count);
+  for (const auto number : order) {
+    ids.push_back(node_id(number));
+  }
+  return ids;
 }
 
 inline std::size_t size_of(const benchmark::State& state) {

@@ -1,5 +1,5 @@
 // W2: what agents cost that do nothing: memory while idle, while WAITING and with a poll parked,
-// and the time to make one and to find one by its id.
+// the time to make one and to find one by its id, and the end of all of them.
 //
 // The resident sizes are right only in a process that has done nothing else: one peer, one size.
 
@@ -51,8 +51,25 @@ void create(benchmark::State& state) {
     std::optional<Peer> peer(std::in_place);
     peer->create(ids);
     state.PauseTiming();
+    if constexpr (requires { peer->erase(ids); }) {
+      peer->erase(ids);
+    }
     peer.reset();
     state.ResumeTiming();
+  }
+}
+
+/// The end of a store with all its agents.
+template <class Peer>
+void end(benchmark::State& state) {
+  const auto ids = bench::node_ids(bench::size_of(state));
+  bench::Meter meter(state, ids.size());
+  for (auto _ : state) {
+    state.PauseTiming();
+    std::optional<Peer> peer(std::in_place);
+    peer->create(ids);
+    state.ResumeTiming();
+    peer.reset();
   }
 }
 
@@ -76,7 +93,8 @@ void lookup(benchmark::State& state) {
 #define PEER(name, Peer)                                                                         \
   BENCHMARK(memory<Peer>)->Name("W2.memory/" name)->Arg(100'000)->Arg(1'000'000)->Iterations(1); \
   BENCHMARK(create<Peer>)->Name("W2.create/" name)->Arg(100'000)->Arg(1'000'000);                \
-  BENCHMARK(lookup<Peer>)->Name("W2.lookup/" name)->Arg(100'000)->Arg(1'000'000)
+  BENCHMARK(lookup<Peer>)->Name("W2.lookup/" name)->Arg(100'000)->Arg(1'000'000);                \
+  BENCHMARK(end<Peer>)->Name("W2.end/" name)->Arg(10'000)->Arg(100'000)->Iterations(1)
 
 PEER("limit", bench::LimitPeer);
 PEER("raw_asio", bench::RawAsioPeer);

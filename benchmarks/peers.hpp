@@ -176,6 +176,12 @@ class FedagentPeer {
     }
   }
   auto lookup(const std::string& id) { return store_.get(id); }
+  /// Ends the agents one by one; a store that ends with a million of them takes a minute.
+  void erase(const std::vector<std::string>& ids) {
+    for (const auto& id : ids) {
+      store_.erase(id);
+    }
+  }
   void hold(const std::vector<std::string>& ids) {
     for (const auto& id : ids) {
       agents_.push_back(store_.get(id).value());

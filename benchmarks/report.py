@@ -68,6 +68,7 @@ ROWS = [
         Row("W2.create", "  making one", targets=((3, "limit"),)),
         Row("W2.lookup", "  finding one", targets=((1.3, "limit"),)),
     ),
+    *sized((10_000, 100_000), Row("W2.end", "  ending one with the store")),
     *sized((1, 10_000), Row("W3", "liveness cycle", targets=((0.25, "raw_asio"),))),
     Row("W3", "liveness cycle, 1,000,000", size="1000000", targets=((0.25, "raw_asio"), (3, "limit"))),
     *sized((1, 10_000, 1_000_000), Row("W3", "  allocations", "allocs", targets=((0, None),))),

@@ -36,6 +36,12 @@ inline awaitable<void> answer(Agent agent) {
   }
 }
 
+/// One poll, which waits for a task.
+inline awaitable<void> poll(Agent agent) {
+  agent.set_active();
+  (void)co_await agent.get_task();
+}
+
 /// Every node comes once: it polls, takes what is there, replies when asked to, and goes.
 inline awaitable<void> visit_all(const std::vector<Agent>& agents) {
   for (const auto& agent : agents) {

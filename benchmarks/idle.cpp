@@ -4,7 +4,7 @@
 // The resident sizes are right only in a process that has done nothing else: one peer, one size.
 
 #include <cstddef>
-#include <optional>
+#include <memory>
 
 #include "peers.hpp"
 
@@ -48,7 +48,7 @@ void create(benchmark::State& state) {
   const auto ids = bench::node_ids(bench::size_of(state));
   bench::Meter meter(state, ids.size());
   for (auto _ : state) {
-    std::optional<Peer> peer(std::in_place);
+    auto peer = std::make_unique<Peer>();
     peer->create(ids);
     state.PauseTiming();
     if constexpr (requires { peer->erase(ids); }) {
@@ -66,7 +66,7 @@ void end(benchmark::State& state) {
   bench::Meter meter(state, ids.size());
   for (auto _ : state) {
     state.PauseTiming();
-    std::optional<Peer> peer(std::in_place);
+    auto peer = std::make_unique<Peer>();
     peer->create(ids);
     state.ResumeTiming();
     peer.reset();

@@ -129,7 +129,7 @@ class RawAsioPeer {
   void poll_ends(std::size_t number) { agents_[number]->poll_ended(); }
   void park_all() {
     for (const auto& agent : agents_) {
-      boost::asio::co_spawn(io_, raw_asio::answer(agent), boost::asio::detached);
+      boost::asio::co_spawn(io_, raw_asio::poll(agent), boost::asio::detached);
     }
     settle(io_);
   }
@@ -140,12 +140,12 @@ class RawAsioPeer {
 
   void broadcast() {
     const auto message = std::make_shared<const Message>();
-    store_.for_each([&](raw_asio::Agent& agent) { agent.send(message); });
+    store_.for_each([&](raw_asio::Agent& agent) { agent.try_send(message); });
   }
   void broadcast_requests(std::uint64_t number, std::size_t& answered) {
     const auto message = std::make_shared<const Message>(number);
     store_.for_each([&](raw_asio::Agent& agent) {
-      agent.send(message, [&answered](const raw_asio::MessagePtr&) { ++answered; });
+      agent.try_send(message, [&answered](const raw_asio::MessagePtr&) { ++answered; });
     });
   }
   template <class Sends>
@@ -192,7 +192,7 @@ class FedagentPeer {
   void poll_ends(std::size_t number) { agents_[number].change_node_status_after_task(); }
   void park_all() {
     for (const auto& agent : agents_) {
-      boost::asio::co_spawn(io_, user::answer(agent), boost::asio::detached);
+      boost::asio::co_spawn(io_, user::poll(agent), boost::asio::detached);
     }
     settle(io_);
   }

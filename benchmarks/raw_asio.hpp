@@ -4,13 +4,18 @@
 // come.
 //
 // A channel for each agent is its queue, a timer for each agent is its liveness, and a flat map
-// holds the open requests. It leaves out what fedagent does besides: leases and redelivery (a
+// holds the open requests. It has the shape of the Python original: `send` starts a coroutine that
+// waits for room in the queue. `try_send` is the quicker way that loses what finds no room.
+//
+// It leaves out what fedagent does besides: leases and redelivery (a
 // message that a poll has taken is gone; with Asio 1.81 also one that a cancelled poll was given),
 // deadlines and ages of messages, several polls of one node, outcomes other than the reply, late
 // replies told apart, counters, hooks, other threads, and an end that every wait learns of.
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -47,11 +52,19 @@ class Agent {
   const std::string& id() const noexcept { return id_; }
   Status status() const noexcept { return status_; }
 
-  /// @return Whether there was room. With a handler the reply is awaited.
-  bool send(MessagePtr message, Handler on_reply = {}) {
-    if (on_reply) {
-      open_.try_emplace(std::string(message->request_id()), std::move(on_reply));
-    }
+  /// Sends from anywhere in the loop. With a handler the reply is awaited.
+  void send(MessagePtr message, Handler on_reply = {}) {
+    asio::co_spawn(queue_.get_executor(), send_async(std::move(message), std::move(on_reply)),
+                   asio::detached);
+  }
+  asio::awaitable<void> send_async(MessagePtr message, Handler on_reply = {}) {
+    open_request(*message, std::move(on_reply));
+    co_await queue_.async_send(boost::system::error_code(), std::move(message),
+                               asio::use_awaitable);
+  }
+  /// @return Whether there was room.
+  bool try_send(MessagePtr message, Handler on_reply = {}) {
+    open_request(*message, std::move(on_reply));
     return queue_.try_send(boost::system::error_code(), std::move(message));
   }
 
@@ -88,6 +101,12 @@ class Agent {
 
  private:
   static constexpr std::size_t queue_limit = 4096;
+
+  void open_request(const Message& message, Handler on_reply) {
+    if (on_reply) {
+      open_.try_emplace(std::string(message.request_id()), std::move(on_reply));
+    }
+  }
 
   std::string id_;
   asio::experimental::channel<void(boost::system::error_code, MessagePtr)> queue_;
@@ -132,6 +151,12 @@ inline asio::awaitable<void> answer(std::shared_ptr<Agent> agent) {
     const auto task = co_await agent->get_task();
     co_await agent->on_reply(task->reply());
   }
+}
+
+/// One poll, which waits for a task.
+inline asio::awaitable<void> poll(std::shared_ptr<Agent> agent) {
+  agent->poll_opened();
+  co_await agent->get_task();
 }
 
 /// Every node comes once: it polls, takes what is there, replies when asked to, and goes.

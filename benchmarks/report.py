@@ -38,11 +38,13 @@ class Row:
     title: str
     metric: str = "ns"
     size: str = ""
+    # (peer, other): in the column of this peer stands another way to do the same.
+    renamed: tuple = ()
     # (factor, peer): at most so many times that peer's figure; (figure, None): at most that.
     targets: tuple = ()
 
     def figure(self, results, peer):
-        name = f"{self.workload}/{peer}" + (f"/{self.size}" if self.size else "")
+        name = f"{self.workload}/{dict(self.renamed).get(peer, peer)}" + (f"/{self.size}" if self.size else "")
         return results.get(name, {}).get(self.metric)
 
 
@@ -56,6 +58,10 @@ MANY = (100_000, 1_000_000)
 ROWS = [
     Row("W1", "round trip, 1 outstanding", size="1", targets=((0.4, "raw_asio"),)),
     Row("W1", "round trip, 64 outstanding", size="64", targets=((0.2, "raw_asio"),)),
+    Row("W1", "  raw_asio with try_send, 1", size="1", renamed=(("raw_asio", "raw_asio_try"),)),
+    Row("W1", "  raw_asio with try_send, 64", size="64", renamed=(("raw_asio", "raw_asio_try"),)),
+    Row("W1", "  as a transport serves it, 1", size="1", renamed=(("fedagent", "fedagent_served"),)),
+    Row("W1", "  as a transport serves it, 64", size="64", renamed=(("fedagent", "fedagent_served"),)),
     Row("W1", "allocations, 1 outstanding", "allocs", "1", ((2, None),)),
     Row("W1", "allocations, 64 outstanding", "allocs", "64", ((2, None),)),
     *sized(
@@ -212,7 +218,9 @@ COLOURS = {
 CHARTED = [
     row
     for row in ROWS
-    if row.metric in ("ns", "heap_idle", "heap_parked", "object_bytes") and row.size != "10000"
+    if row.metric in ("ns", "heap_idle", "heap_parked", "object_bytes")
+    and row.size != "10000"
+    and not row.renamed
 ]
 
 

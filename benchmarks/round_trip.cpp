@@ -144,20 +144,28 @@ void limit(benchmark::State& state) {
 
 // ---- raw_asio
 
-struct RawAsioDriver : Driver<RawAsioDriver> {
-  RawAsioDriver(benchmark::State& state, asio::io_context& io) : Driver(state, io) {}
+/// @tparam tries Whether it sends with `try_send`.
+template <bool tries>
+struct RawAsioDriver : Driver<RawAsioDriver<tries>> {
+  RawAsioDriver(benchmark::State& state, asio::io_context& io) : Driver<RawAsioDriver>(state, io) {}
 
   void send(std::size_t turn, std::shared_ptr<const Message> message) {
-    agents[turn]->send(std::move(message), [this](const auto&) { answered(); });
+    auto on_reply = [this](const auto&) { this->answered(); };
+    if constexpr (tries) {
+      agents[turn]->try_send(std::move(message), on_reply);
+    } else {
+      agents[turn]->send(std::move(message), on_reply);
+    }
   }
 
   std::vector<std::shared_ptr<bench::raw_asio::Agent>> agents{};
 };
 
+template <bool tries>
 void raw_asio(benchmark::State& state) {
   asio::io_context io{1};
   bench::raw_asio::Store store(io.get_executor());
-  RawAsioDriver driver(state, io);
+  RawAsioDriver<tries> driver(state, io);
   for (const auto& id : bench::node_ids(2)) {
     driver.agents.push_back(store.retrieve(id));
     asio::co_spawn(io, bench::raw_asio::answer(driver.agents.back()), asio::detached);
@@ -207,7 +215,8 @@ void fedagent_round_trips(benchmark::State& state, bool served) {
 }  // namespace
 
 BENCHMARK(limit)->Name("W1/limit")->Arg(1)->Arg(64);
-BENCHMARK(raw_asio)->Name("W1/raw_asio")->Arg(1)->Arg(64);
+BENCHMARK(raw_asio<false>)->Name("W1/raw_asio")->Arg(1)->Arg(64);
+BENCHMARK(raw_asio<true>)->Name("W1/raw_asio_try")->Arg(1)->Arg(64);
 BENCHMARK_CAPTURE(fedagent_round_trips, , false)->Name("W1/fedagent")->Arg(1)->Arg(64);
 BENCHMARK_CAPTURE(fedagent_round_trips, , true)->Name("W1/fedagent_served")->Arg(1)->Arg(64);
 

@@ -35,6 +35,7 @@ class StatusFeed {
 
   ~StatusFeed() { close(); }
 
+  bool empty() const noexcept { return queues_.empty(); }
   void add(Queue& queue) { queues_.push_back(queue); }
 
   void publish(std::string_view node, NodeActiveStatus from, NodeActiveStatus to,

@@ -49,7 +49,9 @@ class AgentContext {
 
   void status_changed(std::string_view node, NodeActiveStatus from, NodeActiveStatus to) {
     hooks(hook::status, node, from, to);
-    status_feed.publish(node, from, to, clock_type::now());
+    if (!status_feed.empty()) {
+      status_feed.publish(node, from, to, clock_type::now());
+    }
   }
 
   /// Nodes that have polled and are not DISCONNECTED.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
-#include <initializer_list>
 #include <memory>
 #include <string_view>
 #include <type_traits>
@@ -51,15 +50,16 @@ class AgentCore final : public Ledger<T, M, O> {
       return open;
     }
     constexpr bool handled = awaits_reply<Handler>;
-    if (const auto refusal = refusal_of(*message, handled, options, in_line)) {
+    const auto now = clock_type::now();
+    if (const auto refusal = refusal_of(*message, handled, options, in_line, now)) {
       ++counters_.refused;
       context->hooks(hook::refused, id, message, refusal);
       return refusal;
     }
     boost::intrusive_ptr<Record> record(
         new HandledTaskRecord<M, clock_type, Handler>(message, std::move(handler)));
-    record->since = clock_type::now();
-    record->first_send_time = options.first_send_time.value_or(record->since);
+    record->since = now;
+    record->first_send_time = options.first_send_time.value_or(now);
     record->end_by = options.deadline;
     record->retry_count = options.retry_count;
     return &this->admit(std::move(record));
@@ -95,7 +95,7 @@ class AgentCore final : public Ledger<T, M, O> {
   /// Whether a send would be refused for want of room only, and may wait for it.
   bool waits_for_room(const M& message, bool handled, const Options& options, bool in_line) {
     return context->options.overflow == OverflowPolicy::wait &&
-           refusal_of(message, handled, options, in_line) == errc::queue_full;
+           refusal_of(message, handled, options, in_line, clock_type::now()) == errc::queue_full;
   }
 
   /// Takes the next task for a poll. @pre The queue is not empty.
@@ -146,7 +146,7 @@ class AgentCore final : public Ledger<T, M, O> {
     const auto self = this->shared_from_this();
     const auto now = clock_type::now();
     this->last_seen.reply = now;
-    this->alive();
+    this->alive(now);
     const auto request_id = message_traits<M>::request_id(*message);
     Record* const record = find_request(request_id);
     auto disposition = ReplyDisposition::uncorrelated;
@@ -191,16 +191,18 @@ class AgentCore final : public Ledger<T, M, O> {
   using Base::counters_;
 
   // `queue_full` is the last reason looked at, so that whoever waits for room waits for room only.
-  error_code refusal_of(const M& message, bool handled, const Options& options, bool in_line) {
-    const auto now = clock_type::now();
+  error_code refusal_of(const M& message, bool handled, const Options& options, bool in_line,
+                        typename Base::time_point now) {
+    if (this->ended()) {
+      return this->ended();
+    }
     const auto request_id = awaited_id(message);
     const auto size = message_traits<M>::size(message);
     const auto& limits = context->options;
     const auto age = now - options.first_send_time.value_or(now);
     const bool again = options.retry_count > 0;
     const bool lost = this->status().status() == NodeActiveStatus::disconnected;
-    const std::initializer_list<std::pair<bool, error_code>> reasons = {
-        {this->ended().failed(), this->ended()},
+    const std::pair<bool, errc> reasons[] = {
         {handled && request_id.empty(), errc::request_id_missing},
         {find_request(request_id) != nullptr, errc::duplicate_request_id},
         {now >= options.deadline, errc::deadline_passed},
@@ -220,13 +222,17 @@ class AgentCore final : public Ledger<T, M, O> {
     if (again) {
       return {};
     }
-    if (limits.overflow == OverflowPolicy::drop_oldest) {
-      this->drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
+    if (queue.has_room(size, limits)) {
+      return {};
     }
+    if (limits.overflow != OverflowPolicy::drop_oldest) {
+      return errc::queue_full;
+    }
+    this->drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
+    // The handlers of what was displaced may have done anything.
     if (!queue.has_room(size, limits)) {
       return errc::queue_full;
     }
-    // The handlers of what was displaced may have done anything.
     if (!this->ended() && find_request(request_id) != nullptr) {
       return errc::duplicate_request_id;
     }

@@ -87,8 +87,8 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   void poll_ended() { status_event(NodeEvent::poll_ended); }
 
   /// A sign of life other than a poll: the disconnection timeout starts again.
-  void alive() {
-    last_seen.any = clock_type::now();
+  void alive(time_point now = clock_type::now()) {
+    last_seen.any = now;
     status_event(NodeEvent::sign_of_life);
   }
 

@@ -73,17 +73,12 @@ class Rounds {
    * @par Source
    * F1 to F6, F8.
    */
-  awaitable<result_type> run(std::vector<std::string> nodes, message_ptr message,
+  awaitable<result_type> run(std::vector<std::string> nodes, Sendable<message_type> message,
                              RoundPolicy policy = {}) const {
     return run(
         std::move(nodes),
-        [message = std::move(message)](std::string_view /*node_id*/) { return message; },
+        [shared = std::move(message).share()](std::string_view /*node_id*/) { return shared; },
         std::move(policy));
-  }
-  awaitable<result_type> run(std::vector<std::string> nodes, message_type message,
-                             RoundPolicy policy = {}) const {
-    return run(std::move(nodes), std::make_shared<const message_type>(std::move(message)),
-               std::move(policy));
   }
 
   /// As above, with a message for each node.
@@ -105,7 +100,7 @@ class Rounds {
   }
 
   /// Replies that come after the round has ended, or after it gave the node up. Read them or not.
-  /** One reader is enough; it outlives no `Rounds`. */
+  /** The reference is valid as long as a handle is. */
   late_type& late() const noexcept { return series_->late; }
 
   /// For `explain`: a report of each round that goes on.

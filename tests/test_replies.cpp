@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 namespace {
 
 struct Record {
-  std::string id;
+  fedagent::RequestId request;
 };
 using Replies = fedagent::Replies<Record, ManualClock>;
 
@@ -23,8 +23,8 @@ using Replies = fedagent::Replies<Record, ManualClock>;
 void end(Replies& replies, const std::string& id,
          ReplyDisposition further = ReplyDisposition::late) {
   Record record{id};
-  REQUIRE(replies.add(record.id, record));
-  replies.finish(record.id, further, ManualClock::now());
+  REQUIRE(replies.add(record));
+  replies.finish(record.request, further, ManualClock::now());
 }
 ReplyDisposition classify(Replies& replies, std::string_view id) {
   return replies.classify(id, ManualClock::now());
@@ -38,8 +38,8 @@ TEST_CASE("replies: an open request is found by its id, and only one can have it
   Record second{"r"};
   CHECK(replies.find("r") == nullptr);
   CHECK(replies.any() == nullptr);
-  CHECK(replies.add(first.id, first));
-  CHECK_FALSE(replies.add(second.id, second));
+  CHECK(replies.add(first));
+  CHECK_FALSE(replies.add(second));
   CHECK(replies.find("r") == &first);
   CHECK(replies.any() == &first);
   CHECK(replies.open() == 1);
@@ -132,7 +132,7 @@ TEST_CASE("replies: an id that is used again is open, and remembered by its late
   end(replies, "a", ReplyDisposition::duplicate);
   ManualClock::advance(1s);
   Record again{"a"};
-  CHECK(replies.add(again.id, again));
+  CHECK(replies.add(again));
   CHECK(replies.find("a") == &again);
   CHECK(replies.remembered() == 0);
   replies.finish("a", ReplyDisposition::stopped, ManualClock::now());

@@ -38,8 +38,9 @@ struct Handler {
 };
 
 RecordPtr record(std::string id, std::uint64_t sequence, Handler handler = {}) {
-  RecordPtr made(new fedagent::detail::HandledTaskRecord<Message, ManualClock, Handler>(
-      test::message(std::move(id), "12345678"), handler));
+  const auto message = test::message(std::move(id), "12345678");
+  auto made = fedagent::detail::HandledTaskRecord<Message, ManualClock, Handler>::make(
+      new fedagent::detail::RecordMemory(), message, message->request_id, std::move(handler));
   made->sequence = sequence;
   return made;
 }
@@ -87,7 +88,8 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
 
 TEST_CASE(
     "task queue: new tasks go to the end, and what is there is counted in messages and bytes") {
-  Queue queue;
+  Queue::Waiters takers;
+  Queue queue{takers};
   auto a = record("a", 0);
   auto b = record("b", 1);
   CHECK(queue.empty());
@@ -111,7 +113,8 @@ TEST_CASE(
   auto b = record("b", 1);
   auto c = record("c", 2);
   auto d = record("d", 3);
-  Queue queue;
+  Queue::Waiters takers;
+  Queue queue{takers};
   queue.push_back(*c);
   queue.push_back(*d);
   SUBCASE("in order") {
@@ -127,7 +130,8 @@ TEST_CASE(
 
 TEST_CASE(
     "task queue: room is for messages and for bytes, up to the limit itself; zero is no limit") {
-  Queue queue;
+  Queue::Waiters takers;
+  Queue queue{takers};
   auto a = record("a", 0);
   queue.push_back(*a);
   using Options = fedagent::AgentOptions;
@@ -158,7 +162,8 @@ awaitable<int> count_wake_ups(Executor executor, Queue::Waiters& line) {
 TEST_CASE(
     "task queue: as many takers look as there are tasks, the first in line; one sender for room") {
   Loop loop;
-  Queue queue;
+  Queue::Waiters takers;
+  Queue queue{takers};
   auto a = record("a", 0);
   auto b = record("b", 1);
   auto first = loop.spawn(count_wake_ups(loop.executor(), queue.takers));

@@ -57,7 +57,7 @@ TEST_CASE("deadlines: they run in order of time, equal ones as they were armed, 
   auto b = logs(log, "b");
   auto c = logs(log, "c");
   auto d = logs(log, "d");
-  CHECK_FALSE(deadlines.next());
+  CHECK(deadlines.next() == Deadlines::never);
   CHECK_FALSE(deadlines.run_one(start));
   deadlines.arm(a, start + 2s);
   deadlines.arm(b, start + 1s);
@@ -71,7 +71,7 @@ TEST_CASE("deadlines: they run in order of time, equal ones as they were armed, 
   CHECK_FALSE(b.armed());
   run_all(deadlines, start + 1h);
   CHECK(log == Log{"b", "d", "a", "c"});
-  CHECK_FALSE(deadlines.next());
+  CHECK(deadlines.next() == Deadlines::never);
 }
 
 TEST_CASE("deadlines: arming again moves an entry, disarming twice is no error") {
@@ -101,7 +101,7 @@ TEST_CASE("deadlines: an entry that is destroyed is out of the set") {
     auto gone = logs(log, "gone");
     deadlines.arm(gone, start);
   }
-  CHECK_FALSE(deadlines.next());
+  CHECK(deadlines.next() == Deadlines::never);
   run_all(deadlines, start);
   CHECK(log.empty());
 }
@@ -135,7 +135,7 @@ TEST_CASE("deadlines: an entry that runs may arm itself, disarm and destroy othe
   deadlines.arm(*suicide, start);
   run_all(deadlines, start + 10s);
   CHECK(log.back() == "suicide");
-  CHECK_FALSE(deadlines.next());
+  CHECK(deadlines.next() == Deadlines::never);
 }
 
 // ---- watchdog.hpp

@@ -89,8 +89,8 @@ class AgentStore {
     if (const auto refusal = state_->refusal_of(node_id)) {
       return refusal;
     }
-    auto core = std::make_shared<Core>(std::string(node_id), state_);
-    state_->agents.emplace(std::string_view(core->id), core);
+    auto core = Core::make(node_id, state_);
+    state_->agents.insert(core);
     return agent_type(std::move(core));
   }
 
@@ -98,8 +98,8 @@ class AgentStore {
   agent_map get_all() const {
     agent_map all;
     all.reserve(state_->agents.size());
-    for (const auto& [id, core] : state_->agents) {
-      all.emplace(std::string(id), agent_type(core));
+    for (const auto& core : state_->agents) {
+      all.emplace(std::string(core->id), agent_type(core));
     }
     return all;
   }
@@ -107,7 +107,7 @@ class AgentStore {
   /// Calls `function(agent)` for each agent. It may send; it must not add or remove agents.
   template <class Function>
   void for_each(Function function) const {
-    for (const auto& [id, core] : state_->agents) {
+    for (const auto& core : state_->agents) {
       function(agent_type(core));
     }
   }
@@ -164,7 +164,7 @@ class AgentStore {
   /// The sum over all agents, removed ones included.
   Counters counters() const {
     Counters sum = state_->removed;
-    for (const auto& [id, core] : state_->agents) {
+    for (const auto& core : state_->agents) {
       sum += core->counters();
     }
     return sum;

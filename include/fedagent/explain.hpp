@@ -39,12 +39,17 @@ NodeReport explain(const AgentStore<T, M, O>& store, std::string_view node_id) {
   report.status = core->status().status();
   report.has_polled = core->status().has_polled();
   report.open_polls = core->status().open_polls();
-  report.last_poll = ago(core->last_seen.poll);
-  report.last_reply = ago(core->last_seen.reply);
-  report.last_seen = ago(core->last_seen.any);
+  const auto last_seen = core->last_seen();
+  report.last_poll = ago(last_seen.poll);
+  report.last_reply = ago(last_seen.reply);
+  report.last_seen = ago(last_seen.any);
   report.status_ends_in = detail::time_to(core->status_ends(), now);
-  core->for_each_record([&](const auto& record) {  // those in the queue come first, in order
-    report.tasks.push_back(detail::report_of(*core, record, now, report.tasks.size()));
+  const auto* const ledger = core->find_ledger();
+  if (ledger == nullptr) {
+    return report;
+  }
+  ledger->for_each_record([&](const auto& record) {  // those in the queue come first, in order
+    report.tasks.push_back(detail::report_of(*ledger, record, now, report.tasks.size()));
   });
   return report;
 }

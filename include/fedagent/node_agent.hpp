@@ -68,11 +68,10 @@ class NodeAgentAsync {
 
   /// Makes an agent that stands alone; a store makes its own.
   /** @par Errors `std::invalid_argument` when an option is out of range. */
-  NodeAgentAsync(std::string id, const executor_type& executor, forwarder_type on_forward = {},
+  NodeAgentAsync(std::string_view id, const executor_type& executor, forwarder_type on_forward = {},
                  const AgentOptions& options = {}, Observer_ observer = {})
-      : core_(std::make_shared<Core>(
-            std::move(id), std::make_shared<Context>(executor, options, std::move(on_forward),
-                                                     std::move(observer)))) {}
+      : core_(Core::make(id, std::make_shared<Context>(executor, options, std::move(on_forward),
+                                                       std::move(observer)))) {}
 
   /// The id of the node. The view is valid as long as a handle is.
   std::string_view id() const noexcept { return core_->id; }
@@ -102,7 +101,7 @@ class NodeAgentAsync {
     requires std::invocable<Handler, outcome_type>
   awaitable<result<void>> send_async(sendable message, Handler on_reply = {},
                                      send_options options = {}) const {
-    return Coroutines::send(core_, std::move(message).share(), std::move(on_reply), options);
+    return Coroutines::send(core_.ref(), std::move(message).share(), std::move(on_reply), options);
   }
 
   /// As `send_async`, at once: a full queue is `queue_full` under every policy but `drop_oldest`.
@@ -123,7 +122,7 @@ class NodeAgentAsync {
    * to one that is out will be a late one.
    */
   awaitable<outcome_type> request(sendable message, time_point deadline = time_point::max()) const {
-    return Coroutines::request(core_, std::move(message).share(), deadline);
+    return Coroutines::request(core_.ref(), std::move(message).share(), deadline);
   }
   /// As above; the time runs from this call.
   awaitable<outcome_type> request(sendable message, Duration timeout) const {
@@ -145,7 +144,7 @@ class NodeAgentAsync {
 
   /// Waits until nothing is queued and every delivery is confirmed.
   awaitable<result<void>> join() const {
-    return Coroutines::wait_until(core_, typename Coroutines::Drained{});
+    return Coroutines::wait_until(core_.ref(), typename Coroutines::Drained{});
   }
 
   // ---- the node's side
@@ -165,7 +164,7 @@ class NodeAgentAsync {
    * C7 to C9.
    */
   awaitable<result<task_type>> get_task(time_point until = time_point::max()) const {
-    return Coroutines::take(core_, nullptr, until);
+    return Coroutines::take(core_.ref(), nullptr, until);
   }
 
   /// The oldest task in hand was handed over by the transport; the same as its `Task::delivered`.
@@ -203,9 +202,9 @@ class NodeAgentAsync {
   /// Waits until the node has this status, or has had it since the wait began.
   /** @par Errors `removed`, `stopped`. */
   awaitable<result<void>> wait_for(NodeActiveStatus status) const {
-    return Coroutines::wait_until(core_, typename Coroutines::HasHadStatus{status});
+    return Coroutines::wait_until(core_.ref(), typename Coroutines::HasHadStatus{status});
   }
-  LastSeen<clock_type> last_seen() const noexcept { return core_->last_seen; }
+  LastSeen<clock_type> last_seen() const noexcept { return core_->last_seen(); }
   Counters counters() const { return core_->counters(); }
   /// Ended requests that are remembered to tell late replies.
   std::size_t remembered_requests() const noexcept { return core_->remembered(); }
@@ -224,9 +223,9 @@ class NodeAgentAsync {
   using Coroutines = detail::AgentCoroutines<Transport_, Message_, Observer_>;
   friend class Poll<Transport_, Message_, Observer_>;
 
-  explicit NodeAgentAsync(std::shared_ptr<Core> core) noexcept : core_(std::move(core)) {}
+  explicit NodeAgentAsync(detail::AgentPtr<Core> core) noexcept : core_(std::move(core)) {}
 
-  std::shared_ptr<Core> core_;
+  detail::AgentPtr<Core> core_;
 };
 
 /// An agent that other threads may send to and ask for its status.
@@ -251,7 +250,7 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
 
   using Base::Base;
   /// For the store.
-  explicit NodeAgent(std::shared_ptr<Core> core) noexcept : Base(std::move(core)) {}
+  explicit NodeAgent(detail::AgentPtr<Core> core) noexcept : Base(std::move(core)) {}
 
   /// As `try_send`, from any thread. Sends of one thread keep their order.
   /**
@@ -267,12 +266,12 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
                                  send_options options = {}) const {
     std::promise<result<void>> accepted;
     auto future = accepted.get_future();
-    boost::asio::post(
-        this->get_executor(),
-        [agent = std::weak_ptr<Core>(this->core_), message = std::move(message).share(),
-         on_reply = std::move(on_reply), options, accepted = std::move(accepted)]() mutable {
-          accepted.set_value(Core::send_or_tell(agent.lock(), message, on_reply, options));
-        });
+    boost::asio::post(this->get_executor(), [agent = this->core_.ref(),
+                                             message = std::move(message).share(),
+                                             on_reply = std::move(on_reply), options,
+                                             accepted = std::move(accepted)]() mutable {
+      accepted.set_value(Core::send_or_tell(Core::Ptr::lock(agent), message, on_reply, options));
+    });
     return future;
   }
   /// As `NodeAgentAsync::flush`, from any thread. @return Whether the request was open.
@@ -280,9 +279,9 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
     std::promise<bool> existed;
     auto future = existed.get_future();
     boost::asio::post(this->get_executor(),
-                      [agent = std::weak_ptr<Core>(this->core_), request_id = std::move(request_id),
-                       stopped, existed = std::move(existed)]() mutable {
-                        const auto core = agent.lock();
+                      [agent = this->core_.ref(), request_id = std::move(request_id), stopped,
+                       existed = std::move(existed)]() mutable {
+                        const auto core = Core::Ptr::lock(agent);
                         existed.set_value(core && core->flush(request_id, stopped));
                       });
     return future;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/system/error_code.hpp>
-#include <memory>
 
 #include "fedagent/node_agent.hpp"
 
@@ -24,18 +23,17 @@ class Poll {
 
  public:
   /// @param session Which life of the node polls; zero when the transport does not know.
-  explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_) {
+  explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_.ref()) {
     state_.session = session;
     const auto core = agent.core_;  // a handler may let the agent go
-    state_.error = core->open_poll(state_);
-    if (!state_.error) {
-      until_ = core->context->poll_deadline();
-    }
+    const auto now = Agent::clock_type::now();
+    until_ = core->context->poll_deadline(now);
+    state_.error = core->open_poll(state_, now);
   }
   Poll(const Poll&) = delete;
   Poll& operator=(const Poll&) = delete;
   ~Poll() {
-    if (const auto core = core_.lock(); core && !state_.error) {
+    if (const auto core = Ptr::lock(core_); core && !state_.error) {
       state_.unlink();
       core->poll_ended();
     }
@@ -56,7 +54,9 @@ class Poll {
   }
 
  private:
-  std::weak_ptr<typename Agent::Core> core_;
+  using Ptr = typename Agent::Core::Ptr;
+
+  detail::AgentRef<typename Agent::Core> core_;
   typename Agent::Core::Poll state_;
   typename Agent::time_point until_ = Agent::time_point::max();
 };

@@ -2,6 +2,8 @@
 
 #include <boost/circular_buffer.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,6 +14,23 @@
 
 namespace fedagent {
 
+/// The id of a request with its hash, which is computed once.
+struct RequestId {
+  RequestId() = default;
+  /// Implicit: any string is an id.
+  template <class String>
+    requires std::convertible_to<const String&, std::string_view>
+  RequestId(const String& id) noexcept
+      : text(id), hash(text.empty() ? 0 : std::hash<std::string_view>()(text)) {}
+
+  friend bool operator==(const RequestId& a, const RequestId& b) noexcept {
+    return a.hash == b.hash && a.text == b.text;
+  }
+
+  std::string_view text{};
+  std::size_t hash = 0;
+};
+
 /// The reply table of an agent: which requests are open, and how the latest ones ended.
 /**
  * An open request is kept by reference under its id. Of an ended one only a hash of the id and what
@@ -19,9 +38,10 @@ namespace fedagent {
  * grow with the requests (D18, H17); two ids with the same hash can at worst confuse the *name* of
  * a late reply, never its delivery.
  *
- * @tparam Record What an open request is; the table does not own it.
+ * @tparam Record What an open request is, with its id as the member `request`; the table does not
+ * own it.
  * @par Lifetimes
- * The id given to `add` must stay valid until `finish` or `forget` of the same id.
+ * A record and its id must stay valid until `finish` of the same id.
  * @par Thread safety
  * Unsafe.
  */
@@ -34,47 +54,52 @@ class Replies {
       : remembered_for_(remembered_for), order_({remembered, 0}) {}
 
   /// Opens a request. @return False when a request with this id is open.
-  bool add(std::string_view id, Record& record) {
-    if (!open_.try_emplace(id, &record).second) {
+  bool add(Record& record) {
+    if (!open_.insert(&record).second) {
       return false;
     }
-    ended_.erase(hash(id));
+    ended_.erase(record.request.hash);
     return true;
   }
 
   /// The open request with this id, or null.
-  Record* find(std::string_view id) const noexcept {
+  Record* find(const RequestId& id) const noexcept {
     const auto found = open_.find(id);
-    return found == open_.end() ? nullptr : found->second;
+    return found == open_.end() ? nullptr : *found;
   }
 
   /// Some open request, or null when there is none.
-  Record* any() const noexcept { return open_.empty() ? nullptr : open_.begin()->second; }
+  Record* any() const noexcept { return open_.empty() ? nullptr : *open_.begin(); }
 
   template <class Function>
   void for_each(Function function) const {
-    for (const auto& [id, record] : open_) {
+    for (const auto* const record : open_) {
       function(*record);
     }
   }
 
   /// Closes a request and remembers what a further reply to it is to be called.
-  void finish(std::string_view id, ReplyDisposition further, time_point now) {
-    if (open_.erase(id) == 0 || order_.capacity() == 0) {
+  void finish(const RequestId& id, ReplyDisposition further, time_point now) {
+    const auto found = open_.find(id);
+    if (found == open_.end()) {
+      return;
+    }
+    open_.erase(found);
+    if (order_.capacity() == 0) {
       return;
     }
     forget_older_than(now);
     if (order_.full()) {
       forget_oldest();
     }
-    order_.push_back({hash(id), now});
-    ended_.insert_or_assign(hash(id), Ended{further, places_++});
+    order_.push_back({id.hash, now});
+    ended_.insert_or_assign(id.hash, Ended{further, places_++});
   }
 
   /// What a reply to a request that is not open is to be called.
-  ReplyDisposition classify(std::string_view id, time_point now) {
+  ReplyDisposition classify(const RequestId& id, time_point now) {
     forget_older_than(now);
-    const auto found = ended_.find(hash(id));
+    const auto found = ended_.find(id.hash);
     return found == ended_.end() ? ReplyDisposition::unexpected : found->second.further;
   }
 
@@ -91,9 +116,17 @@ class Replies {
     time_point at;
   };
 
-  static std::size_t hash(std::string_view id) noexcept {
-    return std::hash<std::string_view>()(id);
-  }
+  // Open requests by their ids, which are in their records.
+  static const RequestId& id_of(const RequestId& id) noexcept { return id; }
+  static const RequestId& id_of(const Record* record) noexcept { return record->request; }
+  struct HashOfId {
+    using is_transparent = void;
+    std::size_t operator()(const auto& of) const noexcept { return id_of(of).hash; }
+  };
+  struct SameId {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const noexcept { return id_of(a) == id_of(b); }
+  };
 
   void forget_older_than(time_point now) {
     while (remembered_for_ > Duration::zero() && !order_.empty() &&
@@ -112,7 +145,7 @@ class Replies {
   }
 
   Duration remembered_for_;
-  boost::unordered_flat_map<std::string_view, Record*, std::hash<std::string_view>> open_;
+  boost::unordered_flat_set<Record*, HashOfId, SameId> open_;
   boost::unordered_flat_map<std::size_t, Ended> ended_;
   boost::circular_buffer_space_optimized<Place> order_;
   /// How many places were ever given.

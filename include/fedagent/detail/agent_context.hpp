@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fedagent/detail/record_memory.hpp"
 #include "fedagent/detail/waiter.hpp"
 #include "fedagent/detail/watchdog.hpp"
 #include "fedagent/observer.hpp"
@@ -36,6 +38,7 @@ class AgentContext {
         forward(std::move(forwarder)),
         hooks(std::move(observer)),
         watchdog(the_executor),
+        record_memory(new RecordMemory()),
         random_(std::random_device{}()) {}
   virtual ~AgentContext() = default;
 
@@ -62,15 +65,15 @@ class AgentContext {
   }
 
   /// When a poll that opens now is to end.
-  time_point poll_deadline() {
+  time_point poll_deadline(time_point now) {
     if (options.poll_timeout == Duration::zero()) {
       return time_point::max();
     }
     const double part =
         1.0 - std::uniform_real_distribution(0.0, 1.0)(random_) * options.poll_jitter;
     const auto time = static_cast<double>(options.poll_timeout.count()) * part;
-    return clock_type::now() + std::chrono::duration_cast<typename clock_type::duration>(
-                                   Duration(static_cast<Duration::rep>(time)));
+    return now + std::chrono::duration_cast<typename clock_type::duration>(
+                     Duration(static_cast<Duration::rep>(time)));
   }
 
   executor_type executor;
@@ -81,6 +84,7 @@ class AgentContext {
   WaitList<clock_type, executor_type> present_changed;
   StatusFeed<clock_type, executor_type> status_feed;
   Watchdog<clock_type, executor_type> watchdog;
+  const boost::intrusive_ptr<RecordMemory> record_memory;
 
  private:
   std::size_t present_ = 0;

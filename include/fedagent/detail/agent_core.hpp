@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -21,48 +23,79 @@ namespace fedagent::detail {
  * core and looks at its state anew.
  */
 template <class T, class M, class O>
-class AgentCore final : public Ledger<T, M, O> {
-  using Base = Ledger<T, M, O>;
+class AgentCore final : public Presence<T, M, O> {
+  using Base = Presence<T, M, O>;
 
  public:
   using typename Base::clock_type;
   using typename Base::error_code;
-  using typename Base::Record;
+  using typename Base::time_point;
+  using Ledger = detail::Ledger<T, M, O>;
+  using Record = typename Ledger::Record;
   using Options = SendOptions<clock_type>;
+  using Ptr = AgentPtr<AgentCore>;
 
-  using Base::Base;
-  ~AgentCore() { end(errc::stopped); }
+  /// The id is kept behind the agent, in the same piece of memory.
+  static Ptr make(std::string_view node_id, std::shared_ptr<typename Base::Context> context) {
+    return Ptr(*new (Behind{node_id.size()}) AgentCore(node_id, std::move(context)));
+  }
 
   using Base::context;
-  using Base::find_request;
   using Base::id;
-  using Base::queue;
+  using Base::takers;
+
+  // ---- what is there
+
+  const Ledger* find_ledger() const noexcept { return ledger_.get(); }
+  Ledger& ledger() {
+    if (!ledger_) {
+      ledger_ = std::make_unique<Ledger>(*this);
+    }
+    return *ledger_;
+  }
+  bool has_task() const noexcept { return ledger_ && !ledger_->queue.empty(); }
+  bool drained() const noexcept { return !ledger_ || ledger_->drained(); }
+  std::size_t remembered() const noexcept { return ledger_ ? ledger_->remembered() : 0; }
+  Counters counters() const { return ledger_ ? ledger_->snapshot() : Counters(); }
+  Record* find_request(const RequestId& request_id) const {
+    return ledger_ ? ledger_->find_request(request_id) : nullptr;
+  }
+
+  /// Runs what may throw the exceptions of a user's handler.
+  template <class F>
+  void guarded(F function) {
+    ledger().guarded(std::move(function));
+  }
+
+  // ---- sending
 
   /// Accepts the message or says why not. The handler is moved from only when it is accepted.
   /** @return The record, owned by this agent until it ends. */
   template <class Handler>
   boost::system::result<Record*> send(const MessagePtr<M>& message, Handler& handler,
                                       const Options& options, bool in_line = false) {
-    const auto self = this->shared_from_this();
-    Record* const open = find_request(awaited_id(*message));
+    const auto self = this->guard();
+    const RequestId request_id(awaited_id(*message));
+    Record* const open = find_request(request_id);
     if (options.retry_count > 0 && open != nullptr) {
-      this->redeliver(*open, options.retry_count);
+      ledger().redeliver(*open, options.retry_count);
       return open;
     }
     constexpr bool handled = awaits_reply<Handler>;
     const auto now = clock_type::now();
-    if (const auto refusal = refusal_of(*message, handled, options, in_line, now)) {
-      ++counters_.refused;
+    if (const auto refusal =
+            refusal_of(*message, request_id, open, handled, options, in_line, now)) {
+      ++ledger().counters.refused;
       context->hooks(hook::refused, id, message, refusal);
       return refusal;
     }
-    boost::intrusive_ptr<Record> record(
-        new HandledTaskRecord<M, clock_type, Handler>(message, std::move(handler)));
+    auto record = HandledTaskRecord<M, clock_type, Handler>::make(context->record_memory, message,
+                                                                  request_id, std::move(handler));
     record->since = now;
     record->first_send_time = options.first_send_time.value_or(now);
     record->end_by = options.deadline;
     record->retry_count = options.retry_count;
-    return &this->admit(std::move(record));
+    return &ledger().admit(std::move(record));
   }
 
   /// As `send`, for who only asks whether it was accepted.
@@ -75,9 +108,8 @@ class AgentCore final : public Ledger<T, M, O> {
 
   /// As `try_send`, for a sender that does not wait for the answer: the handler hears of a refusal.
   template <class Handler>
-  static boost::system::result<void> send_or_tell(const std::shared_ptr<AgentCore>& core,
-                                                  const MessagePtr<M>& message, Handler& handler,
-                                                  const Options& options) {
+  static boost::system::result<void> send_or_tell(const Ptr& core, const MessagePtr<M>& message,
+                                                  Handler& handler, const Options& options) {
     const auto sent = core ? core->try_send(message, handler, options)
                            : boost::system::result<void>(make_error_code(errc::stopped));
     const auto tell = [&] { std::move(handler)(Outcome<M>(sent.error())); };
@@ -94,117 +126,157 @@ class AgentCore final : public Ledger<T, M, O> {
 
   /// Whether a send would be refused for want of room only, and may wait for it.
   bool waits_for_room(const M& message, bool handled, const Options& options, bool in_line) {
+    const RequestId request_id(awaited_id(message));
     return context->options.overflow == OverflowPolicy::wait &&
-           refusal_of(message, handled, options, in_line, clock_type::now()) == errc::queue_full;
+           refusal_of(message, request_id, find_request(request_id), handled, options, in_line,
+                      clock_type::now()) == errc::queue_full;
   }
 
-  /// Takes the next task for a poll. @pre The queue is not empty.
-  Task<M, clock_type> take(SessionId session) {
-    Record& record = queue.front();
-    queue.remove(record);
-    record.enter(TaskState::leased, clock_type::now());
-    record.session = session;
-    record.poll = this->polls_opened();
-    ++record.lease;
-    this->leases_.push_back(record);
-    this->watch(record);
-    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&record));
+  // ---- the node's side
+
+  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
+  /** @return The time at which the next one can be taken. */
+  time_point end_overdue() noexcept {
+    if (!has_task()) {
+      return {};
+    }
+    const auto self = this->guard();
+    const auto now = clock_type::now();
+    ledger_->end_overdue(now);
+    return now;
+  }
+  /// Takes the next task for a poll. @pre There is one.
+  Task<M, clock_type> take(SessionId session, time_point now) {
+    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&ledger_->lease(session, now)));
+  }
+  /// Lets as many polls look as there are tasks. Called whenever a poll has come or gone.
+  void wake_takers() noexcept {
+    if (ledger_) {
+      ledger_->queue.wake_takers();
+    }
   }
 
   /// The seed's `task_done`: the oldest task in hand has been delivered.
   boost::system::result<void> task_done() {
-    const auto oldest = std::ranges::find_if(this->leases_, &Record::in_hand);
-    if (oldest == this->leases_.end()) {
+    Record* const oldest = ledger_ ? ledger_->oldest_in_hand() : nullptr;
+    if (oldest == nullptr) {
       return errc::no_task_taken;
     }
-    this->delivered(*oldest);
+    ledger_->delivered(*oldest);
     return {};
   }
 
-  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
-  void end_overdue() noexcept {
-    const auto self = this->shared_from_this();
-    while (!queue.empty() && queue.front().armed() &&
-           queue.front().deadline() <= clock_type::now()) {
-      this->deadline_reached(queue.front());
-    }
-  }
-
   bool flush(std::string_view request_id, bool stopped) {
-    const auto self = this->shared_from_this();
+    const auto self = this->guard();
     Record* const record = find_request(request_id);
     if (record == nullptr) {
       return false;
     }
-    this->end_record(*record, make_error_code(errc::flushed),
-                     stopped ? ReplyDisposition::stopped : ReplyDisposition::late);
+    ledger_->end_record(*record, make_error_code(errc::flushed),
+                        stopped ? ReplyDisposition::stopped : ReplyDisposition::late);
     return true;
   }
 
   /// A reply, or any other message without a destination, that came from this node.
   ReplyDisposition reply(MessagePtr<M> message) {
-    const auto self = this->shared_from_this();
+    const auto self = this->guard();
     const auto now = clock_type::now();
-    this->last_seen.reply = now;
-    this->alive(now);
-    const auto request_id = message_traits<M>::request_id(*message);
+    this->replied(now);
+    const RequestId request_id(message_traits<M>::request_id(*message));
     Record* const record = find_request(request_id);
     auto disposition = ReplyDisposition::uncorrelated;
     if (record != nullptr) {
       // What was never looked at cannot have been answered: the id is a guess or somebody else's.
       disposition = record->seen || record->retry_count > 0 ? ReplyDisposition::delivered
                                                             : ReplyDisposition::unexpected;
-    } else if (!request_id.empty()) {
-      disposition = this->replies_.classify(request_id, now);
+    } else if (!request_id.text.empty()) {
+      disposition = ledger().classify(request_id, now);
     }
     count_reply(message, disposition);
     if (disposition == ReplyDisposition::delivered) {
-      this->confirm(*record);
-      ++counters_.replied;
-      this->finish(*record, std::move(message), ReplyDisposition::duplicate, now);
+      ledger().confirm(*record);
+      ++ledger().counters.replied;
+      ledger().finish(*record, std::move(message), ReplyDisposition::duplicate, now);
     }
     return disposition;
   }
 
   void count_reply(const MessagePtr<M>& message, ReplyDisposition disposition) {
-    ++counters_.replies[static_cast<std::size_t>(disposition)];
+    ++ledger().counters.replies[static_cast<std::size_t>(disposition)];
     context->hooks(hook::reply, id, message, disposition);
   }
-  void count_wrong_node() noexcept { ++counters_.wrong_node; }
+  void count_wrong_node() { ++ledger().counters.wrong_node; }
 
   /// Ends every message and every wait; nothing is accepted afterwards. Only the first call counts.
   void end(errc reason) noexcept {
     if (this->ended()) {
       return;
     }
-    const auto self = this->weak_from_this().lock();  // a handler may let the last handle go
+    const auto self = this->guard();  // a handler may let the last handle go
     this->end_presence(reason);
     const auto why = this->ended();
-    queue.takers.dismiss(why);
-    queue.senders.dismiss(why);
-    this->end_all(why);
+    takers.dismiss(why);
+    if (ledger_) {
+      ledger_->queue.senders.dismiss(why);
+      ledger_->end_all(why);
+    }
     this->changed.dismiss(why);
     context->watchdog.look();
   }
 
  private:
-  using Base::counters_;
+  friend class AgentPtr<AgentCore>;
+  friend class AgentRef<AgentCore>;
+  struct Behind {
+    std::size_t size;
+  };
+
+  AgentCore(std::string_view node_id, std::shared_ptr<typename Base::Context> the_context)
+      : Base(keep(node_id), std::move(the_context)) {}
+  ~AgentCore() override = default;
+
+  static void* operator new(std::size_t size, Behind behind) {
+    return ::operator new(size + behind.size);
+  }
+  static void operator delete(void* memory, Behind /*behind*/) { ::operator delete(memory); }
+  static void operator delete(void* memory) { ::operator delete(memory); }
+
+  std::string_view keep(std::string_view node_id) noexcept {
+    char* const behind = reinterpret_cast<char*>(this) + sizeof(AgentCore);
+    return {behind, node_id.copy(behind, node_id.size())};
+  }
+
+  void on_poll(SessionId session) override {
+    if (ledger_) {
+      ledger_->on_poll(session);
+    }
+  }
+  void on_lost() override {
+    if (ledger_) {
+      ledger_->on_lost();
+    }
+  }
+  void unused() noexcept override {
+    end(errc::stopped);
+    ledger_.reset();
+    context.reset();
+  }
 
   // `queue_full` is the last reason looked at, so that whoever waits for room waits for room only.
-  error_code refusal_of(const M& message, bool handled, const Options& options, bool in_line,
-                        typename Base::time_point now) {
+  error_code refusal_of(const M& message, const RequestId& request_id, const Record* open,
+                        bool handled, const Options& options, bool in_line, time_point now) {
     if (this->ended()) {
       return this->ended();
     }
-    const auto request_id = awaited_id(message);
     const auto size = message_traits<M>::size(message);
     const auto& limits = context->options;
     const auto age = now - options.first_send_time.value_or(now);
     const bool again = options.retry_count > 0;
     const bool lost = this->status().status() == NodeActiveStatus::disconnected;
+    auto& queue = ledger().queue;
     const std::pair<bool, errc> reasons[] = {
-        {handled && request_id.empty(), errc::request_id_missing},
-        {find_request(request_id) != nullptr, errc::duplicate_request_id},
+        {handled && request_id.text.empty(), errc::request_id_missing},
+        {open != nullptr, errc::duplicate_request_id},
         {now >= options.deadline, errc::deadline_passed},
         {limits.max_age > Duration::zero() && age >= limits.max_age, errc::expired},
         {!again && lost && limits.when_disconnected == DisconnectedPolicy::refuse,
@@ -228,7 +300,7 @@ class AgentCore final : public Ledger<T, M, O> {
     if (limits.overflow != OverflowPolicy::drop_oldest) {
       return errc::queue_full;
     }
-    this->drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
+    ledger().drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
     // The handlers of what was displaced may have done anything.
     if (!queue.has_room(size, limits)) {
       return errc::queue_full;
@@ -238,6 +310,9 @@ class AgentCore final : public Ledger<T, M, O> {
     }
     return this->ended();
   }
+
+  /// Made with the first message, so that an agent that has none is small.
+  std::unique_ptr<Ledger> ledger_;
 };
 
 }  // namespace fedagent::detail

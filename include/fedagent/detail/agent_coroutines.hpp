@@ -21,6 +21,7 @@ namespace fedagent::detail {
 template <class T, class M, class O>
 struct AgentCoroutines {
   using Core = AgentCore<T, M, O>;
+  using Ptr = typename Core::Ptr;
   using executor_type = typename Core::executor_type;
   using clock_type = typename Core::clock_type;
   using time_point = typename Core::time_point;
@@ -32,9 +33,9 @@ struct AgentCoroutines {
   using result = boost::system::result<R>;
 
   template <class Handler>
-  static awaitable<result<void>> send(std::weak_ptr<Core> agent, MessagePtr<M> message,
-                                      Handler on_reply, Options options) {
-    auto core = agent.lock();
+  static awaitable<result<void>> send(AgentRef<Core> agent, MessagePtr<M> message, Handler on_reply,
+                                      Options options) {
+    auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
@@ -42,19 +43,19 @@ struct AgentCoroutines {
     Waiter waiter(core->context->executor);
     while (!waiter.verdict() &&
            core->waits_for_room(*message, handled, options, waiter.in_line())) {
-      if (core->queue.senders.push_back(waiter)) {
+      if (core->ledger().queue.senders.push_back(waiter)) {
         core->context->watchdog.arm(waiter, options.deadline);
       }
       core.reset();
       co_await waiter.wait();
-      core = agent.lock();
+      core = Ptr::lock(agent);
     }
     const auto sent = waiter.verdict()
                           ? result<void>(waiter.verdict())
                           : core->try_send(message, on_reply, options, waiter.in_line());
     waiter.step_out();
     if (core) {
-      core->queue.senders.wake_first(1);
+      core->ledger().queue.senders.wake_first(1);
     }
     co_return sent;
   }
@@ -75,9 +76,9 @@ struct AgentCoroutines {
     boost::intrusive_ptr<typename Core::Record> record{};
   };
 
-  static awaitable<Outcome<M>> request(std::weak_ptr<Core> agent, MessagePtr<M> message,
+  static awaitable<Outcome<M>> request(AgentRef<Core> agent, MessagePtr<M> message,
                                        time_point deadline) {
-    auto core = agent.lock();
+    auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
@@ -89,13 +90,13 @@ struct AgentCoroutines {
       awaited.outcome = std::move(came);
       awaited.waiter.wake();
     };
-    auto room = send(core, std::move(message), on_outcome, options);
+    auto room = send(core.ref(), std::move(message), on_outcome, options);
     core.reset();
     auto sent = co_await std::move(room);
     if (!sent) {
       co_return sent.error();
     }
-    core = agent.lock();
+    core = Ptr::lock(agent);
     if (core && !awaited.outcome) {
       awaited.record = core->find_request(request_id);
     }
@@ -109,24 +110,24 @@ struct AgentCoroutines {
     co_return awaited.waiter.verdict();
   }
 
-  static awaitable<result<Task<M, clock_type>>> take(std::weak_ptr<Core> agent,
+  static awaitable<result<Task<M, clock_type>>> take(AgentRef<Core> agent,
                                                      typename Core::Poll* poll, time_point until) {
     if (poll != nullptr && poll->error) {
       co_return poll->error;
     }
-    auto core = agent.lock();
+    auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
-    core->end_overdue();
+    auto now = core->end_overdue();
     if (core->ended() || (poll != nullptr && poll->superseded)) {
       co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
     }
     // Those in line have a task each, as far as the tasks go: nobody overtakes.
-    if (core->queue.empty() || !core->queue.takers.empty()) {
+    if (!core->has_task() || !core->takers.empty()) {
       Waiter waiter(core->context->executor, errc::poll_ended);
-      core->queue.takers.push_back(waiter);
-      core->queue.wake_takers();
+      core->takers.push_back(waiter);
+      core->wake_takers();
       core->context->watchdog.arm(waiter, until);
       if (poll != nullptr) {
         poll->waiter = &waiter;
@@ -134,24 +135,24 @@ struct AgentCoroutines {
       do {
         core.reset();
         co_await waiter.wait();
-        core = agent.lock();
+        core = Ptr::lock(agent);
         if (!waiter.verdict()) {
-          core->end_overdue();
+          now = core->end_overdue();
         }
-      } while (!waiter.verdict() && core->queue.empty());
+      } while (!waiter.verdict() && !core->has_task());
       waiter.step_out();
       if (poll != nullptr) {
         poll->waiter = nullptr;
       }
       if (waiter.verdict()) {
         if (core) {
-          core->queue.wake_takers();
+          core->wake_takers();
         }
         co_return waiter.verdict();
       }
     }
-    auto task = core->take(poll != nullptr ? poll->session : 0);
-    core->queue.wake_takers();
+    auto task = core->take(poll != nullptr ? poll->session : 0, now);
+    core->wake_takers();
     co_return task;
   }
 
@@ -172,8 +173,8 @@ struct AgentCoroutines {
   };
 
   template <class Condition>
-  static awaitable<result<void>> wait_until(std::weak_ptr<Core> agent, Condition holds) {
-    auto core = agent.lock();
+  static awaitable<result<void>> wait_until(AgentRef<Core> agent, Condition holds) {
+    auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
@@ -188,13 +189,12 @@ struct AgentCoroutines {
       core->changed.push_back(waiter);
       core.reset();
       co_await waiter.wait();
-      core = agent.lock();
+      core = Ptr::lock(agent);
     }
     co_return waiter.verdict();
   }
 
-  static awaitable<result<ReplyDisposition>> take_reply(std::shared_ptr<Core> core,
-                                                        typename T::wire_type wire,
+  static awaitable<result<ReplyDisposition>> take_reply(Ptr core, typename T::wire_type wire,
                                                         Receipt receipt) {
     auto decoded = T::decode(std::move(wire));
     if (!decoded) {

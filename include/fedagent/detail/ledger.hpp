@@ -6,9 +6,6 @@
 #include <cstdint>
 #include <exception>
 #include <iterator>
-#include <memory>
-#include <string>
-#include <string_view>
 #include <utility>
 
 #include "fedagent/counters.hpp"
@@ -21,28 +18,29 @@ namespace fedagent::detail {
 /// The accepted messages of an agent: where each of them is, and how it ends, exactly once.
 /**
  * A message is queued, leased to a poll, delivered, and, when it is a request, open until its
- * reply; `TaskState` names the steps. `AgentCore`, derived from this, lets messages in.
+ * reply; `TaskState` names the steps. `AgentCore` lets messages in, and makes this with the first
+ * one: most of the memory of an agent is here.
  */
 template <class T, class M, class O>
-class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T>> {
-  using Base = Presence<T, M, O>;
-
+class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
+                     private Deadlines<transport_clock_t<T>>::Entry {
  public:
-  using typename Base::clock_type;
-  using typename Base::error_code;
-  using typename Base::time_point;
+  using Agent = Presence<T, M, O>;
+  using clock_type = typename Agent::clock_type;
+  using time_point = typename Agent::time_point;
+  using error_code = typename Agent::error_code;
   using Record = TaskRecord<M, clock_type>;
 
-  Ledger(std::string node_id, std::shared_ptr<typename Base::Context> the_context)
-      : Base(std::move(node_id), std::move(the_context)),
-        replies_(context->options.remembered_requests, context->options.remembered_for) {}
+  explicit Ledger(Agent& agent)
+      : queue(agent.takers),
+        agent_(agent),
+        context_(*agent.context),
+        replies_(context_.options.remembered_requests, context_.options.remembered_for) {}
 
-  using Base::context;
-  using Base::id;
-  TaskQueue<M, clock_type, typename Base::executor_type> queue;
+  TaskQueue<M, clock_type, typename Agent::executor_type> queue;
 
-  Record* find_request(std::string_view request_id) const {
-    return request_id.empty() ? nullptr : replies_.find(request_id);
+  Record* find_request(const RequestId& request_id) const {
+    return request_id.text.empty() ? nullptr : replies_.find(request_id);
   }
 
   /// Runs what may throw the exceptions of a user's handler.
@@ -51,20 +49,25 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     try {
       function();
     } catch (...) {
-      ++counters_.handler_errors;
-      context->hooks(hook::handler_error, id, std::current_exception());
+      ++counters.handler_errors;
+      context_.hooks(hook::handler_error, agent_.id, std::current_exception());
     }
   }
 
   bool drained() const noexcept { return queue.empty() && leases_.empty(); }
   std::size_t remembered() const noexcept { return replies_.remembered(); }
-  Counters counters() const {
-    Counters now = counters_;
+  Counters snapshot() const {
+    Counters now = counters;
     now.queued = queue.size();
     now.queued_bytes = queue.bytes();
     now.leased = leases_.size();
     now.open_requests = replies_.open();
     return now;
+  }
+  /// When the record ends by itself in its state.
+  time_point ends_at(const Record& record) const {
+    return record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
+                                             : record.end_by;
   }
 
   /// Calls `function(record)` for all that have no outcome: queued, leased or delivered, working.
@@ -79,14 +82,172 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     });
   }
 
+  // ---- the way of a message
+
+  /// Takes a record in. @pre There is no open request with its id.
+  Record& admit(boost::intrusive_ptr<Record> record) {
+    record->owner = this;
+    record->sequence = next_sequence_++;
+    record->out_of_order = record->first_send_time < latest_first_send_;
+    latest_first_send_ = std::max(latest_first_send_, record->first_send_time);
+    if (record->tracked()) {
+      replies_.add(*record);
+      ++counters.requests;
+    }
+    ++counters.accepted;
+    Record& accepted = *record.detach();
+    queue.push_back(accepted);
+    watch(accepted);
+    context_.hooks(hook::queued, agent_.id, accepted.message, agent_.status().status());
+    return accepted;
+  }
+
+  /// Leases the next task to a poll. @pre The queue is not empty.
+  Record& lease(SessionId session, time_point now) {
+    Record& record = queue.front();
+    queue.remove(record);
+    record.enter(TaskState::leased, now);
+    record.session = session;
+    record.poll = agent_.polls_opened();
+    ++record.lease;
+    leases_.push_back(record);
+    watch(record);
+    return record;
+  }
+
+  /// The oldest task in hand, or null.
+  Record* oldest_in_hand() noexcept {
+    const auto oldest = std::ranges::find_if(leases_, &Record::in_hand);
+    return oldest == leases_.end() ? nullptr : &*oldest;
+  }
+
+  void redeliver(Record& record, std::uint32_t retry_count) {
+    if (record.state == TaskState::working) {
+      --counters.confirmed;
+    }
+    put_back(record);
+    record.retry_count = retry_count;
+    ++counters.redelivered;
+    context_.hooks(hook::requeued, agent_.id, record.message, retry_count);
+  }
+
+  /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
+  void confirm(Record& record) {
+    if (record.state == TaskState::working) {
+      return;
+    }
+    leave_list(record);
+    record.enter(TaskState::working, agent_.last_heard_of());  // that has led to this
+    ++counters.confirmed;
+    watch(record);
+    context_.hooks(hook::confirmed, agent_.id, record.message);
+    tell_if_drained();
+  }
+
+  /// What a reply is that is none to an open request.
+  ReplyDisposition classify(const RequestId& request_id, time_point now) {
+    return replies_.classify(request_id, now);
+  }
+
+  void end_record(Record& record, error_code reason, ReplyDisposition further) noexcept {
+    const auto index = static_cast<std::size_t>(reason.value()) - 1;
+    if (record.state != TaskState::working) {
+      leave_list(record);
+      ++counters.dropped[index];
+      context_.hooks(hook::dropped, agent_.id, record.message, reason);
+    }
+    if (record.tracked()) {
+      ++counters.failed[index];
+    }
+    finish(record, reason, further, clock_type::now());
+  }
+
+  /// The one place where a record ends. The handler runs last.
+  void finish(Record& record, Outcome<M> outcome, ReplyDisposition further,
+              time_point now) noexcept {
+    const boost::intrusive_ptr<Record> owned(&record, false);
+    record.enter(TaskState::ended, now);
+    record.owner = nullptr;
+    record.disarm();
+    if (record.tracked()) {
+      replies_.finish(record.request, further, now);
+    }
+    tell_if_drained();
+    guarded([&] { record.complete(std::move(outcome)); });
+  }
+
+  void end_all(error_code reason) noexcept {
+    this->disarm();
+    while (!queue.empty()) {
+      end_record(queue.front(), reason, ReplyDisposition::late);
+    }
+    while (!leases_.empty()) {
+      end_record(leases_.front(), reason, ReplyDisposition::late);
+    }
+    while (Record* const record = replies_.any()) {
+      end_record(*record, reason, ReplyDisposition::late);
+    }
+  }
+
+  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
+  void end_overdue(time_point now) noexcept {
+    while (!queue.empty() && ends_at(queue.front()) <= now) {
+      deadline_reached(queue.front());
+    }
+  }
+
+  /// Ends the oldest queued messages, those that are there now, while `more()` says so.
+  /** Their handlers may send again: what they send stays. */
+  template <class More>
+  void drop_oldest_while(More more, errc reason) {
+    const auto newest = next_sequence_;
+    while (!queue.empty() && queue.front().sequence < newest && more()) {
+      end_unconfirmed(queue.front(), reason);
+    }
+  }
+
+  // ---- what happens to the node
+
+  /// A poll opens, and tells about the tasks that earlier polls took.
+  void on_poll(SessionId session) {
+    const bool takes_over = context_.options.polls == PollPolicy::newest_wins;
+    settle_leases([&](Record& record) {
+      const bool other = session != 0 && record.session != 0 && session != record.session;
+      if (record.in_hand() && !(other && takes_over)) {
+        return false;
+      }
+      if (other) {
+        lease_died(record, true);
+      } else {
+        confirm_delivery(record);
+      }
+      return true;
+    });
+  }
+
+  /// The node is DISCONNECTED.
+  void on_lost() {
+    queue.senders.wake_first(1);
+    settle_leases([this](Record& record) {
+      if (record.in_hand()) {
+        return false;
+      }
+      lease_died(record, true);
+      return true;
+    });
+    const bool drop = context_.options.queued_on_disconnect == QueuedPolicy::drop;
+    drop_oldest_while([drop] { return drop; }, errc::disconnected);
+  }
+
   // ---- the records' view of their owner
 
   void delivered(Record& record) noexcept override {
     record.state = TaskState::delivered;  // still on lease: that time goes on
     record.seen = true;
-    context->hooks(hook::delivered, id, record.message);
+    context_.hooks(hook::delivered, agent_.id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
-    if (this->polled_again(record.session, record.poll)) {
+    if (agent_.polled_again(record.session, record.poll)) {
+      const auto self = agent_.guard();
       confirm_delivery(record);
     }
   }
@@ -94,7 +255,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void lease_died(Record& record, bool attempted) noexcept override {
     if (record.withdrawn) {
       end_unconfirmed(record, errc::flushed);
-    } else if (attempted && record.retry_count >= context->options.max_retries) {
+    } else if (attempted && record.retry_count >= context_.options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);
     } else if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
@@ -106,7 +267,7 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   }
 
   void end_unconfirmed(Record& record, errc reason) noexcept override {
-    const auto self = this->weak_from_this().lock();  // the handler may let the last handle go
+    const auto self = agent_.guard();  // the handler may let the last handle go
     end_record(record, make_error_code(reason), ReplyDisposition::late);
   }
 
@@ -126,129 +287,9 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
- protected:
-  ~Ledger() = default;
-
-  /// Takes a record in. @pre There is no open request with its id.
-  Record& admit(boost::intrusive_ptr<Record> record) {
-    record->owner = this;
-    record->sequence = next_sequence_++;
-    if (record->tracked()) {
-      replies_.add(awaited_id(*record->message), *record);
-      ++counters_.requests;
-    }
-    ++counters_.accepted;
-    Record& accepted = *record.detach();
-    queue.push_back(accepted);
-    watch(accepted);
-    context->hooks(hook::queued, id, accepted.message, this->status().status());
-    return accepted;
-  }
-
-  /// Ends the oldest queued messages, those that are there now, while `more()` says so.
-  /** Their handlers may send again: what they send stays. */
-  template <class More>
-  void drop_oldest_while(More more, errc reason) {
-    const auto newest = next_sequence_;
-    while (!queue.empty() && queue.front().sequence < newest && more()) {
-      end_unconfirmed(queue.front(), reason);
-    }
-  }
-
-  void redeliver(Record& record, std::uint32_t retry_count) {
-    if (record.state == TaskState::working) {
-      --counters_.confirmed;
-    }
-    put_back(record);
-    record.retry_count = retry_count;
-    ++counters_.redelivered;
-    context->hooks(hook::requeued, id, record.message, retry_count);
-  }
-
-  /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
-  void confirm(Record& record) {
-    if (record.state == TaskState::working) {
-      return;
-    }
-    leave_list(record);
-    record.enter(TaskState::working, *this->last_seen.any);  // a sign of life has led to this
-    ++counters_.confirmed;
-    watch(record);
-    context->hooks(hook::confirmed, id, record.message);
-    tell_if_drained();
-  }
-
-  void end_record(Record& record, error_code reason, ReplyDisposition further) noexcept {
-    const auto index = static_cast<std::size_t>(reason.value()) - 1;
-    if (record.state != TaskState::working) {
-      leave_list(record);
-      ++counters_.dropped[index];
-      context->hooks(hook::dropped, id, record.message, reason);
-    }
-    if (record.tracked()) {
-      ++counters_.failed[index];
-    }
-    finish(record, reason, further, clock_type::now());
-  }
-
-  /// The one place where a record ends. The handler runs last.
-  void finish(Record& record, Outcome<M> outcome, ReplyDisposition further,
-              time_point now) noexcept {
-    const boost::intrusive_ptr<Record> owned(&record, false);
-    record.enter(TaskState::ended, now);
-    record.owner = nullptr;
-    record.disarm();
-    if (record.tracked()) {
-      replies_.finish(awaited_id(*record.message), further, now);
-    }
-    tell_if_drained();
-    guarded([&] { record.complete(std::move(outcome)); });
-  }
-
-  void end_all(error_code reason) noexcept {
-    while (!queue.empty()) {
-      end_record(queue.front(), reason, ReplyDisposition::late);
-    }
-    while (!leases_.empty()) {
-      end_record(leases_.front(), reason, ReplyDisposition::late);
-    }
-    while (Record* const record = replies_.any()) {
-      end_record(*record, reason, ReplyDisposition::late);
-    }
-  }
-
-  /// Arms the timer that ends the record in its state.
-  void watch(Record& record) {
-    const auto at = record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
-                                                      : record.end_by;
-    if (!record.armed() || record.deadline() != at) {
-      context->watchdog.arm(record, at);
-    }
-  }
-
-  /// What polls have taken and nothing has confirmed, the oldest first.
-  TaskList<M, clock_type> leases_;
-  Replies<Record, clock_type> replies_;
-  Counters counters_;
+  Counters counters;
 
  private:
-  // What a poll that opens tells about the tasks that earlier polls took.
-  void on_poll(SessionId session) override {
-    const bool takes_over = context->options.polls == PollPolicy::newest_wins;
-    settle_leases([&](Record& record) {
-      const bool other = session != 0 && record.session != 0 && session != record.session;
-      if (record.in_hand() && !(other && takes_over)) {
-        return false;
-      }
-      if (other) {
-        lease_died(record, true);
-      } else {
-        confirm_delivery(record);
-      }
-      return true;
-    });
-  }
-
   // Shows every lease to `settle(record)`, which says whether it has removed it. What it did may
   // have run a handler that did anything, so the list is begun anew after it.
   template <class Settle>
@@ -258,27 +299,42 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
     }
   }
 
-  void on_lost() override {
-    queue.senders.wake_first(1);
-    settle_leases([this](Record& record) {
-      if (record.in_hand()) {
-        return false;
-      }
-      lease_died(record, true);
-      return true;
-    });
-    const bool drop = context->options.queued_on_disconnect == QueuedPolicy::drop;
-    drop_oldest_while([drop] { return drop; }, errc::disconnected);
-  }
-
   // Above the queue's age a task is not delivered any more; out of the queue the age does not
   // matter.
   time_point expiry_of(const Record& record) const {
-    const auto max_age = context->options.max_age;
+    const auto max_age = context_.options.max_age;
     return max_age > Duration::zero()
                ? record.first_send_time +
                      std::chrono::duration_cast<typename clock_type::duration>(max_age)
                : time_point::max();
+  }
+
+  // Arms what ends the record in its state. For the age of those that are in the order of their
+  // first sends there is one timer: that of the first.
+  void watch(Record& record) {
+    const bool queued = record.state == TaskState::queued;
+    const auto own_end = queued && record.out_of_order ? ends_at(record) : record.end_by;
+    if (record.deadline() != own_end) {
+      context_.watchdog.arm(record, own_end);
+    }
+    if (queued && !record.out_of_order && expiry_of(record) < this->deadline()) {
+      context_.watchdog.arm(*this, expiry_of(record));
+    }
+  }
+
+  // The first one in the queue may be too old.
+  void on_deadline() noexcept override {
+    const auto self = agent_.guard();
+    for (;;) {
+      const auto first = std::ranges::find(queue.tasks(), false, &Record::out_of_order);
+      if (first == queue.tasks().end()) {
+        return;
+      }
+      if (const auto expiry = expiry_of(*first); expiry > clock_type::now()) {
+        return context_.watchdog.arm(*this, expiry);
+      }
+      deadline_reached(*first);
+    }
   }
 
   void leave_list(Record& record) noexcept {
@@ -299,17 +355,23 @@ class Ledger : public Presence<T, M, O>, public TaskOwner<M, transport_clock_t<T
   void confirm_delivery(Record& record) {
     confirm(record);
     if (!record.tracked()) {
-      finish(record, MessagePtr<M>(), ReplyDisposition::late, *this->last_seen.any);
+      finish(record, MessagePtr<M>(), ReplyDisposition::late, agent_.last_heard_of());
     }
   }
 
   void tell_if_drained() noexcept {
     if (drained()) {
-      this->changed.wake_all();
+      agent_.changed.wake_all();
     }
   }
 
+  Agent& agent_;
+  typename Agent::Context& context_;
+  /// What polls have taken and nothing has confirmed, the oldest first.
+  TaskList<M, clock_type> leases_;
+  Replies<Record, clock_type> replies_;
   std::uint64_t next_sequence_ = 0;
+  time_point latest_first_send_ = time_point::min();
 };
 
 }  // namespace fedagent::detail

@@ -6,10 +6,12 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "fedagent/detail/agent_context.hpp"
+#include "fedagent/detail/agent_ptr.hpp"
 #include "fedagent/detail/node_watcher.hpp"
 #include "fedagent/detail/status_machine.hpp"
 #include "fedagent/node_status.hpp"
@@ -30,12 +32,11 @@ struct PollState
 /// An agent as far as it is about the node: who polls, when it was heard of, and the status and the
 /// timer that follow from it.
 /**
- * It knows nothing of messages: `Ledger`, derived from it, is told when a poll opens and when the
- * node is lost.
+ * It knows nothing of messages: `AgentCore`, derived from it, is told when a poll opens and when
+ * the node is lost.
  */
 template <class T, class M, class O>
-class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
-                 private Deadlines<transport_clock_t<T>>::Entry {
+class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCounts {
  public:
   using Context = AgentContext<T, M, O>;
   using executor_type = typename T::executor_type;
@@ -45,25 +46,27 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   using Waiters = WaitList<clock_type, executor_type>;
   using error_code = boost::system::error_code;
 
-  Presence(std::string node_id, std::shared_ptr<Context> the_context)
-      : id(std::move(node_id)),
+  /// @param node_id Must stay valid.
+  Presence(std::string_view node_id, std::shared_ptr<Context> the_context)
+      : id(node_id),
         context(std::move(the_context)),
         disconnect_timeout_(context->options.disconnect_timeout) {}
   Presence(const Presence&) = delete;
   Presence& operator=(const Presence&) = delete;
 
   /// A poll without a handle: the seed's `set_active`.
-  void poll_opened(SessionId session) {
-    const auto self = this->shared_from_this();
-    last_seen.poll = last_seen.any = clock_type::now();
+  void poll_opened(SessionId session) { poll_opened(session, clock_type::now()); }
+  void poll_opened(SessionId session, time_point now) {
+    const auto self = guard();
+    last_poll_ = last_any_ = now;
     latest_session_ = session;
     ++polls_opened_;
     on_poll(session);
-    status_event(NodeEvent::poll_opened);
+    status_event(NodeEvent::poll_opened, now);
   }
 
   /// @return Why the poll was not opened; no error when it was.
-  error_code open_poll(Poll& poll) {
+  error_code open_poll(Poll& poll, time_point now) {
     if (ended()) {
       return ended();
     }
@@ -80,30 +83,32 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
       }
     }
     polls_.push_back(poll);
-    poll_opened(poll.session);
+    poll_opened(poll.session, now);
     return {};
   }
 
-  void poll_ended() { status_event(NodeEvent::poll_ended); }
+  void poll_ended() { status_event(NodeEvent::poll_ended, clock_type::now()); }
 
   /// A sign of life other than a poll: the disconnection timeout starts again.
   void alive(time_point now = clock_type::now()) {
-    last_seen.any = now;
-    status_event(NodeEvent::sign_of_life);
+    last_any_ = now;
+    status_event(NodeEvent::sign_of_life, now);
+  }
+  void replied(time_point now) {
+    last_reply_ = now;
+    alive(now);
   }
 
   Duration disconnect_timeout() const noexcept { return disconnect_timeout_; }
   void disconnect_timeout(Duration timeout) {
     check_duration(timeout, "disconnect_timeout");
     disconnect_timeout_ = timeout;
-    status_event(NodeEvent::sign_of_life);
+    status_event(NodeEvent::sign_of_life, clock_type::now());
   }
 
   const StatusMachine& status() const noexcept { return status_; }
   /// When DISCONNECTED comes, or the removal of the agent; `max()`: never.
-  time_point status_ends() const noexcept {
-    return this->armed() ? this->deadline() : time_point::max();
-  }
+  time_point status_ends() const noexcept { return this->deadline(); }
   /// The status for other threads.
   NodeActiveStatus status_snapshot() const noexcept {
     return snapshot_.load(std::memory_order_relaxed);
@@ -111,16 +116,32 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
   /// Why the agent has ended; no error while it has not.
   error_code ended() const noexcept { return ended_ == errc{} ? error_code() : ended_; }
 
-  const std::string id;
-  const std::shared_ptr<Context> context;
-  LastSeen<clock_type> last_seen;
+  LastSeen<clock_type> last_seen() const noexcept {
+    return {at(last_poll_), at(last_reply_), at(last_any_)};
+  }
+  /// The latest sign of life. @pre There was one.
+  time_point last_heard_of() const noexcept { return last_any_; }
+  std::uint32_t polls_opened() const noexcept { return polls_opened_; }
+  /// Whether a poll of the same session has opened since this one.
+  bool polled_again(SessionId session, std::uint32_t poll) const noexcept {
+    return session != 0 && session == latest_session_ && poll != polls_opened_;
+  }
+
+  /// The agent, held by whoever goes on after it has run a user's handler. Null at its end.
+  AgentPtr<Presence> guard() noexcept { return AgentPtr<Presence>::lock(this); }
+
+  const std::string_view id;
+  /// Until the agent has no user any more.
+  std::shared_ptr<Context> context;
+  /// Those who wait for a task, the oldest first.
+  Waiters takers;
   /// Those who wait for a status, or for the queue to be drained.
   Waiters changed;
   /// Those who wait for the node itself.
   NodeWatchers watchers;
 
  protected:
-  ~Presence() = default;
+  virtual ~Presence() = default;
 
   /// A poll opens, in this session; the status is still the one before.
   virtual void on_poll(SessionId session) = 0;
@@ -136,14 +157,21 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     this->disarm();
   }
 
-  /// Whether a poll of the same session has opened since this one.
-  bool polled_again(SessionId session, std::uint64_t poll) const noexcept {
-    return session != 0 && session == latest_session_ && poll != polls_opened_;
-  }
-  std::uint64_t polls_opened() const noexcept { return polls_opened_; }
-
  private:
-  void status_event(NodeEvent event) {
+  template <class>
+  friend class AgentPtr;
+  template <class>
+  friend class AgentRef;
+  static constexpr time_point unseen = time_point::min();
+
+  /// The last user has gone.
+  virtual void unused() noexcept = 0;
+
+  static std::optional<time_point> at(time_point seen) noexcept {
+    return seen == unseen ? std::nullopt : std::optional(seen);
+  }
+
+  void status_event(NodeEvent event, time_point now) {
     if (ended()) {
       return;
     }
@@ -154,7 +182,7 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     if (timer == TimerAction::cancel) {
       this->disarm();
     } else if (timer == TimerAction::restart) {
-      arm(disconnect_timeout_);
+      arm(now, disconnect_timeout_);
     }
     snapshot_.store(after, std::memory_order_relaxed);
     if (present() != was_present) {
@@ -168,11 +196,11 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     if (lost == (before == NodeActiveStatus::disconnected)) {
       return;
     }
-    const auto self = this->weak_from_this().lock();
+    const auto self = guard();
     watchers.tell([this] { return status_.status() == NodeActiveStatus::disconnected; });
     if (lost && !ended() && status_.status() == after) {
       if (context->idle_expiry > Duration::zero()) {
-        arm(context->idle_expiry);
+        arm(now, context->idle_expiry);
       }
       on_lost();
     }
@@ -183,29 +211,31 @@ class Presence : public std::enable_shared_from_this<Presence<T, M, O>>,
     return !ended() && status_.has_polled() && status_.status() != NodeActiveStatus::disconnected;
   }
 
-  void arm(Duration after) {
-    context->watchdog.arm(
-        *this,
-        clock_type::now() + std::chrono::duration_cast<typename clock_type::duration>(after));
+  void arm(time_point now, Duration after) {
+    context->watchdog.arm(*this,
+                          now + std::chrono::duration_cast<typename clock_type::duration>(after));
   }
 
   // One timer for both: a node is either on its way to DISCONNECTED or to its removal.
   void on_deadline() noexcept override {
-    const auto self = this->weak_from_this().lock();
+    const auto self = guard();
     if (status_.status() == NodeActiveStatus::disconnected) {
       context->expire(id);
     } else {
-      status_event(NodeEvent::timeout);
+      status_event(NodeEvent::timeout, clock_type::now());
     }
   }
 
+  time_point last_poll_ = unseen;
+  time_point last_reply_ = unseen;
+  time_point last_any_ = unseen;
   Duration disconnect_timeout_;
   StatusMachine status_;
   errc ended_{};
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
   boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
   SessionId latest_session_ = 0;
-  std::uint64_t polls_opened_ = 0;
+  std::uint32_t polls_opened_ = 0;
 };
 
 }  // namespace fedagent::detail

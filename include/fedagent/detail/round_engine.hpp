@@ -106,14 +106,16 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
       awaited.node_id = progress_.rows()[i].node_id;
       awaited.deadline_in = time_to(slot.own_deadline, now);
       awaited.lost_in = time_to(slot.lost_at, now);
-      if (const auto core = context ? context->find(awaited.node_id) : nullptr) {
+      if (const auto core =
+              context ? context->find(awaited.node_id) : AgentPtr<AgentCore<T, M, O>>()) {
         awaited.status = core->status().status();
         awaited.has_polled = core->status().has_polled();
         // The agent of that name may be a new one, which does not have the message.
-        if (slot.record && slot.record->owner == core.get()) {
+        if (const auto* const ledger = core->find_ledger();
+            ledger != nullptr && slot.record && slot.record->owner == ledger) {
           const bool queued = slot.record->state == TaskState::queued;
-          awaited.task =
-              report_of(*core, *slot.record, now, queued ? core->queue.before(*slot.record) : 0);
+          awaited.task = report_of(*ledger, *slot.record, now,
+                                   queued ? ledger->queue.before(*slot.record) : 0);
         }
       }
     }

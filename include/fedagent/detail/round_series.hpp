@@ -128,9 +128,8 @@ class RoundSeries final : public StopListener {
   // Ids come and go, and only those of the store's nodes are worth memory.
   void forget_gone_nodes() {
     const auto alive = context.lock();
-    boost::unordered::erase_if(reply_times_, [&](const auto& entry) {
-      return !alive || alive->find(entry.first) == nullptr;
-    });
+    boost::unordered::erase_if(
+        reply_times_, [&](const auto& entry) { return !alive || !alive->find(entry.first); });
     room_ = std::max<std::size_t>(2 * reply_times_.size(), least_room);
   }
 

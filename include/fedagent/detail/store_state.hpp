@@ -2,7 +2,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/system/result.hpp>
-#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -29,6 +29,20 @@ struct StoreState final : AgentContext<T, M, O> {
   template <class R>
   using result = boost::system::result<R>;
 
+  /// Agents are found by the ids that they keep.
+  static std::string_view id_of(std::string_view node_id) noexcept { return node_id; }
+  static std::string_view id_of(const AgentPtr<Core>& agent) noexcept { return agent->id; }
+  struct HashOfId {
+    using is_transparent = void;
+    std::size_t operator()(const auto& of) const noexcept {
+      return std::hash<std::string_view>()(id_of(of));
+    }
+  };
+  struct SameId {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const noexcept { return id_of(a) == id_of(b); }
+  };
+
   StoreState(const executor_type& the_executor, const StoreOptions& the_options,
              Forwarder forwarder, O observer)
       : Context(the_executor, the_options.agent, std::move(forwarder), std::move(observer)),
@@ -37,9 +51,9 @@ struct StoreState final : AgentContext<T, M, O> {
   }
 
   /// The agent of this node, or null.
-  std::shared_ptr<Core> find(std::string_view node_id) const {
+  AgentPtr<Core> find(std::string_view node_id) const {
     const auto found = agents.find(node_id);
-    return found == agents.end() ? nullptr : found->second;
+    return found == agents.end() ? AgentPtr<Core>() : *found;
   }
 
   /// Why `find` found none.
@@ -69,7 +83,7 @@ struct StoreState final : AgentContext<T, M, O> {
     if (!core) {
       return false;
     }
-    agents.erase(node_id);
+    agents.erase(agents.find(node_id));
     core->end(reason);
     removed += core->counters();
     return true;
@@ -83,7 +97,7 @@ struct StoreState final : AgentContext<T, M, O> {
       listener.store_stopped();
     }
     // Handlers that run here find no agents. To take them out one by one would be quadratic.
-    for (const auto& [id, core] : std::exchange(agents, {})) {
+    for (const auto& core : std::exchange(agents, {})) {
       core->end(errc::stopped);
       removed += core->counters();
     }
@@ -96,7 +110,7 @@ struct StoreState final : AgentContext<T, M, O> {
     if (!core) {
       return make_error_code(errc::unknown_node);
     }
-    RelayHandler handler{relays, {std::string(source), core->id}, std::move(receipt)};
+    RelayHandler handler{relays, {std::string(source), std::string(core->id)}, std::move(receipt)};
     const auto pair = handler.pair;
     if (store_options.relay_quota > 0 && relays->of(pair) >= store_options.relay_quota) {
       return make_error_code(errc::quota_exceeded);
@@ -140,9 +154,7 @@ struct StoreState final : AgentContext<T, M, O> {
   }
 
   StoreOptions store_options;
-  // Keyed by the id that the agent keeps.
-  boost::unordered_flat_map<std::string_view, std::shared_ptr<Core>, std::hash<std::string_view>>
-      agents;
+  boost::unordered_flat_set<AgentPtr<Core>, HashOfId, SameId> agents;
   Counters removed;
   std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();
   StopListeners stop_listeners;

@@ -20,6 +20,11 @@ class TaskQueue {
   using Record = TaskRecord<M, Clock>;
   using Waiters = WaitList<Clock, Executor>;
 
+  /// @param polls The polls that wait for a task; they may wait before there is a queue.
+  explicit TaskQueue(Waiters& polls) noexcept : takers(polls) {}
+  TaskQueue(const TaskQueue&) = delete;
+  TaskQueue& operator=(const TaskQueue&) = delete;
+
   /// New tasks go to the end.
   void push_back(Record& record) {
     tasks_.push_back(record);
@@ -48,6 +53,7 @@ class TaskQueue {
 
   /// All of them, the next one first.
   const TaskList<M, Clock>& tasks() const noexcept { return tasks_; }
+  TaskList<M, Clock>& tasks() noexcept { return tasks_; }
 
   /// How many tasks are before this one, which is in the queue.
   std::size_t before(const Record& record) const noexcept {
@@ -66,7 +72,7 @@ class TaskQueue {
   /// Lets as many polls look as there are tasks. Called whenever a task or a poll came or went.
   void wake_takers() noexcept { takers.wake_first(size()); }
 
-  Waiters takers;
+  Waiters& takers;
   Waiters senders;
 
  private:

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <boost/intrusive/list.hpp>
-#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <cstdint>
+#include <new>
 #include <utility>
 
 #include "fedagent/detail/deadlines.hpp"
+#include "fedagent/detail/record_memory.hpp"
 #include "fedagent/error.hpp"
 #include "fedagent/message.hpp"
 #include "fedagent/options.hpp"
+#include "fedagent/replies.hpp"
 #include "fedagent/transport.hpp"
 
 namespace fedagent::detail {
@@ -63,21 +66,15 @@ class TaskOwner {
  * keeps the memory and finds no owner.
  */
 template <class M, class Clock>
-class TaskRecord
-    : public Deadlines<Clock>::Entry,
-      public boost::intrusive::list_base_hook<>,
-      public boost::intrusive_ref_counter<TaskRecord<M, Clock>, boost::thread_unsafe_counter> {
+class TaskRecord : public Deadlines<Clock>::Entry, public boost::intrusive::list_base_hook<> {
  public:
   using time_point = typename Clock::time_point;
   using Owner = TaskOwner<M, Clock>;
 
-  explicit TaskRecord(MessagePtr<M> the_message) : message(std::move(the_message)) {}
-  virtual ~TaskRecord() = default;
-
   /// Hands the outcome to whoever sent the message; may throw what the user's handler throws.
   virtual void complete(Outcome<M> outcome) = 0;
 
-  bool tracked() const { return !awaited_id(*message).empty(); }
+  bool tracked() const noexcept { return !request.text.empty(); }
   bool in_hand() const noexcept { return state == TaskState::leased; }
 
   void enter(TaskState next, time_point now) noexcept {
@@ -97,7 +94,9 @@ class TaskRecord
     return spent;
   }
 
-  MessagePtr<M> message;
+  const MessagePtr<M> message;
+  /// The id under which the reply is awaited; empty: none is.
+  const RequestId request;
   Owner* owner = nullptr;
   time_point first_send_time{};
   /// When it came into its state.
@@ -107,7 +106,7 @@ class TaskRecord
   std::uint64_t sequence = 0;
   SessionId session = 0;
   /// The agent's latest poll when this was taken.
-  std::uint64_t poll = 0;
+  std::uint32_t poll = 0;
   /// Counts the leases of this record, so that a `Task` can tell its own from a later one.
   std::uint32_t lease = 0;
   std::uint32_t retry_count = 0;
@@ -116,8 +115,23 @@ class TaskRecord
   bool seen = false;
   /// Nobody wants it delivered again.
   bool withdrawn = false;
+  /// It was first sent before one that is in the queue before it, and so gets too old before that.
+  bool out_of_order = false;
+
+ protected:
+  TaskRecord(MessagePtr<M> the_message, const RequestId& id)
+      : message(std::move(the_message)), request(id) {}
+  ~TaskRecord() = default;
 
  private:
+  virtual void destroy() noexcept = 0;
+  friend void intrusive_ptr_add_ref(TaskRecord* record) noexcept { ++record->references_; }
+  friend void intrusive_ptr_release(TaskRecord* record) noexcept {
+    if (--record->references_ == 0) {
+      record->destroy();
+    }
+  }
+
   void on_deadline() noexcept override {
     if (owner != nullptr) {
       owner->deadline_reached(*this);
@@ -125,24 +139,52 @@ class TaskRecord
   }
 
   TimeSpent<Clock> spent_{};
+  std::uint32_t references_ = 0;
 };
 
 /// Records in a line, counted. One that is in a list leaves it before it is destroyed.
 template <class M, class Clock>
 using TaskList = boost::intrusive::list<TaskRecord<M, Clock>>;
 
-/// A record with the handler of its outcome, in one allocation.
+/// A record with the handler of its outcome, in one piece of memory.
 template <class M, class Clock, class Handler>
 class HandledTaskRecord final : public TaskRecord<M, Clock> {
  public:
-  HandledTaskRecord(MessagePtr<M> the_message, Handler handler)
-      : TaskRecord<M, Clock>(std::move(the_message)), handler_(std::move(handler)) {}
+  /// @param id That of the message, or empty when no reply to it is awaited.
+  static boost::intrusive_ptr<TaskRecord<M, Clock>> make(
+      const boost::intrusive_ptr<RecordMemory>& memory, MessagePtr<M> the_message,
+      const RequestId& id, Handler&& handler) {
+    static_assert(alignof(HandledTaskRecord) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
+                  "fedagent: a handler must not be over-aligned");
+    void* const place = memory->take(sizeof(HandledTaskRecord));
+    try {
+      return ::new (place)
+          HandledTaskRecord(memory, std::move(the_message), id, std::move(handler));
+    } catch (...) {
+      memory->give_back(place, sizeof(HandledTaskRecord));
+      throw;
+    }
+  }
 
   Handler& handler() noexcept { return handler_; }
 
   void complete(Outcome<M> outcome) override { std::move(handler_)(std::move(outcome)); }
 
  private:
+  HandledTaskRecord(boost::intrusive_ptr<RecordMemory> memory, MessagePtr<M> the_message,
+                    const RequestId& id, Handler&& handler)
+      : TaskRecord<M, Clock>(std::move(the_message), id),
+        memory_(std::move(memory)),
+        handler_(std::move(handler)) {}
+  ~HandledTaskRecord() = default;
+
+  void destroy() noexcept override {
+    const auto memory = std::move(memory_);
+    this->~HandledTaskRecord();
+    memory->give_back(this, sizeof(HandledTaskRecord));
+  }
+
+  boost::intrusive_ptr<RecordMemory> memory_;
   [[no_unique_address]] Handler handler_;
 };
 

@@ -24,7 +24,7 @@ static_assert(static_cast<int>(TaskStage::ended) == static_cast<int>(TaskState::
 /// What is to say of a record that has no outcome yet.
 /** @param behind How many messages are before it, when it is queued. */
 template <class T, class M, class O>
-TaskReport report_of(const AgentCore<T, M, O>& core,
+TaskReport report_of(const Ledger<T, M, O>& ledger,
                      const TaskRecord<M, transport_clock_t<T>>& record,
                      typename transport_clock_t<T>::time_point now, std::size_t behind) {
   TaskReport report;
@@ -36,14 +36,12 @@ TaskReport report_of(const AgentCore<T, M, O>& core,
   if (record.state == TaskState::queued) {
     report.behind = behind;
     if (behind > 0) {
-      report.behind_request = message_traits<M>::request_id(*core.queue.front().message);
+      report.behind_request = message_traits<M>::request_id(*ledger.queue.front().message);
     }
   } else {
     report.session = record.session;
   }
-  if (record.armed()) {
-    report.ends_in = time_to(record.deadline(), now);
-  }
+  report.ends_in = time_to(ledger.ends_at(record), now);
   return report;
 }
 

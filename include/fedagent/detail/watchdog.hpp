@@ -49,7 +49,7 @@ class Watchdog {
   /// The entry's `on_deadline` will run at `at` or after it, never before and never in this call.
   /** `max()` is never: the entry is disarmed. */
   void arm(Entry& entry, time_point at) {
-    if (at == time_point::max()) {
+    if (at == Deadlines<Clock>::never) {
       entry.disarm();
       return;
     }
@@ -99,10 +99,10 @@ class Watchdog {
       while (!state->stopped && state->deadlines.run_one(Clock::now())) {
       }
       const auto next = state->deadlines.next();
-      if (state->stopped || !next) {
+      if (state->stopped || next == Deadlines<Clock>::never) {
         break;
       }
-      sleep.timer.expires_at(state->sleeps_until = *next);
+      sleep.timer.expires_at(state->sleeps_until = next);
       co_await sleep.timer.async_wait(boost::asio::as_tuple(boost::asio::deferred));
     }
     state->running = false;

@@ -21,7 +21,7 @@ using test::MessagePtr;
 
 namespace {
 
-using Queue = fedagent::detail::TaskQueue<Message, ManualClock, Executor>;
+using Queue = fedagent::detail::TaskQueue<Message, ManualClock>;
 using Record = fedagent::detail::TaskRecord<Message, ManualClock>;
 using RecordPtr = boost::intrusive_ptr<Record>;
 using Task = fedagent::Task<Message, ManualClock>;

@@ -27,7 +27,7 @@ namespace {
 using Deadlines = fedagent::detail::Deadlines<ManualClock>;
 using Watchdog = fedagent::detail::Watchdog<ManualClock, Executor>;
 using Waiter = fedagent::detail::Waiter<ManualClock, Executor>;
-using WaitList = fedagent::detail::WaitList<ManualClock, Executor>;
+using WaitList = fedagent::detail::WaitList<ManualClock>;
 using Log = std::vector<std::string>;
 
 struct Entry final : Deadlines::Entry {

@@ -41,7 +41,7 @@ struct EventQueue
 
   Executor executor;
   boost::circular_buffer_space_optimized<Event> events;
-  WaitList<Clock, Executor> readers;
+  WaitList<Clock> readers;
   bool closed = false;
 };
 

@@ -17,6 +17,8 @@ namespace fedagent {
 
 template <class Transport, class Message, class Observer>
 class Poll;
+template <class Transport, class Message, class Observer>
+class ParkedPoll;
 
 /// One node as the server sees it: a queue of tasks, leases, a reply table and a status.
 /**
@@ -191,6 +193,13 @@ class NodeAgentAsync {
                                                Receipt receipt = {}) const {
     return Coroutines::take_reply(core_, std::move(wire), std::move(receipt));
   }
+  /// As `on_reply`, at once: only a forwarder of your own waits, and to that nothing is handed.
+  /** @par Errors Also `no_route`: an overlay message, and there is such a forwarder. */
+  result<ReplyDisposition> try_on_reply(typename Transport_::wire_type wire,
+                                        Receipt receipt = {}) const {
+    const auto core = core_;  // a handler may let the agent go
+    return core->take_reply(std::move(wire), receipt).result;
+  }
 
   // ---- state
 
@@ -222,6 +231,7 @@ class NodeAgentAsync {
   using Core = detail::AgentCore<Transport_, Message_, Observer_>;
   using Coroutines = detail::AgentCoroutines<Transport_, Message_, Observer_>;
   friend class Poll<Transport_, Message_, Observer_>;
+  friend class ParkedPoll<Transport_, Message_, Observer_>;
 
   explicit NodeAgentAsync(detail::AgentPtr<Core> core) noexcept : core_(std::move(core)) {}
 

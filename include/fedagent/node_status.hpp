@@ -2,13 +2,14 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
 namespace fedagent {
 
 /// Whether a node is there to take a task. The values are the seed's (B14).
-enum class NodeActiveStatus {
+enum class NodeActiveStatus : std::uint8_t {
   /// The last poll has ended and the disconnection timeout is running.
   waiting = 1,
   /// At least one poll is open, or the node has never polled.

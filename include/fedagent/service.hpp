@@ -53,6 +53,22 @@ typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> se
   co_return delivered;
 }
 
+namespace detail {
+
+template <class T, class M, class O>
+boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                         typename T::wire_type wire) {
+  auto decoded = T::decode(std::move(wire));
+  if (!decoded) {
+    return decoded.error();
+  }
+  store.context()->hooks(hook::unknown_node, peer_id,
+                         std::make_shared<const M>(*std::move(decoded)));
+  return make_error_code(errc::unknown_node);
+}
+
+}  // namespace detail
+
 /// Takes a reply, or an overlay message to relay, from the node that the transport has verified.
 /**
  * @param receipt Told once what became of an overlay message that was `forwarded`, so that its
@@ -69,16 +85,21 @@ serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_ty
             Receipt receipt = {}) {
   const auto agent = store.get(peer_id);
   if (!agent) {
-    auto decoded = T::decode(std::move(wire));
-    if (!decoded) {
-      co_return decoded.error();
-    }
-    store.context()->hooks(detail::hook::unknown_node, peer_id,
-                           std::make_shared<const M>(*std::move(decoded)));
-    co_return make_error_code(errc::unknown_node);
+    co_return detail::refuse_unknown(store, peer_id, std::move(wire));
   }
   auto taken = co_await agent->on_reply(std::move(wire), std::move(receipt));
   co_return taken;
+}
+
+/// As `serve_reply`, at once; see `NodeAgentAsync::try_on_reply`.
+template <class T, class M, class O>
+boost::system::result<ReplyDisposition> try_serve_reply(AgentStore<T, M, O>& store,
+                                                        std::string_view peer_id,
+                                                        typename T::wire_type wire,
+                                                        Receipt receipt = {}) {
+  const auto agent = store.get(peer_id);
+  return agent ? agent->try_on_reply(std::move(wire), std::move(receipt))
+               : detail::refuse_unknown(store, peer_id, std::move(wire));
 }
 
 /// Hands feedback of a node, a log line or a metric of any type, to the observer's `on_feedback`.

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "fedagent/detail/record_memory.hpp"
-#include "fedagent/detail/waiter.hpp"
+#include "fedagent/detail/wait_list.hpp"
 #include "fedagent/detail/watchdog.hpp"
 #include "fedagent/observer.hpp"
 #include "fedagent/options.hpp"
@@ -81,7 +81,7 @@ class AgentContext {
   Duration idle_expiry = Duration::zero();
   Forwarder forward;
   Hooks<O, M> hooks;
-  WaitList<clock_type, executor_type> present_changed;
+  WaitList<clock_type> present_changed;
   StatusFeed<clock_type, executor_type> status_feed;
   Watchdog<clock_type, executor_type> watchdog;
   const boost::intrusive_ptr<RecordMemory> record_memory;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -134,20 +135,54 @@ class AgentCore final : public Presence<T, M, O> {
 
   // ---- the node's side
 
-  /// Ends the next tasks whose time is over; the timer that does so may be late (E3).
-  /** @return The time at which the next one can be taken. */
-  time_point end_overdue() noexcept {
-    if (!has_task()) {
-      return {};
-    }
+  /// What a poll gets: a task, or why it is to leave; none: it waits at this place in the line.
+  /**
+   * @param poll That which has a handle, or null.
+   * @param place Null: what does not get anything does not wait.
+   * @param until When a wait that begins now is to end.
+   */
+  std::optional<boost::system::result<Task<M, clock_type>>> try_take(typename Base::Poll* poll,
+                                                                     Waiting<clock_type>* place,
+                                                                     time_point until) {
     const auto self = this->guard();
-    const auto now = clock_type::now();
-    ledger_->end_overdue(now);
-    return now;
-  }
-  /// Takes the next task for a poll. @pre There is one.
-  Task<M, clock_type> take(SessionId session, time_point now) {
-    return Task<M, clock_type>(boost::intrusive_ptr<Record>(&ledger_->lease(session, now)));
+    error_code why = place != nullptr ? place->verdict() : error_code();
+    time_point now{};
+    if (!why && has_task()) {
+      now = clock_type::now();
+      ledger_->end_overdue(now);  // the timer that does so may be late (E3)
+    }
+    if (!why) {
+      why = this->ended();
+    }
+    if (!why && poll != nullptr && poll->superseded) {
+      why = errc::superseded;
+    }
+    const bool in_line = place != nullptr && place->in_line();
+    // Those in line have a task each, as far as the tasks go: nobody overtakes.
+    if (!why && (!has_task() || !(in_line || takers.empty()))) {
+      if (place != nullptr && takers.push_back(*place)) {
+        wake_takers();
+        context->watchdog.arm(*place, until);
+        if (poll != nullptr) {
+          poll->place = place;
+        }
+      }
+      return std::nullopt;
+    }
+    if (place != nullptr) {
+      place->step_out();
+    }
+    if (poll != nullptr) {
+      poll->place = nullptr;
+    }
+    if (why) {
+      wake_takers();
+      return why;
+    }
+    Task<M, clock_type> task(
+        boost::intrusive_ptr<Record>(&ledger_->lease(poll != nullptr ? poll->session : 0, now)));
+    wake_takers();
+    return task;
   }
   /// Lets as many polls look as there are tasks. Called whenever a poll has come or gone.
   void wake_takers() noexcept {
@@ -177,35 +212,46 @@ class AgentCore final : public Presence<T, M, O> {
     return true;
   }
 
-  /// A reply, or any other message without a destination, that came from this node.
-  ReplyDisposition reply(MessagePtr<M> message) {
+  /// What became of a message from the node, or that which a forwarder of the user is to take.
+  struct TakenReply {
+    boost::system::result<ReplyDisposition> result;
+    MessagePtr<M> to_forward{};
+  };
+  /// Takes a message of the node as it came off the wire.
+  /** @param receipt Moved from when the message is relayed here. */
+  TakenReply take_reply(typename T::wire_type&& wire, Receipt& receipt) {
     const auto self = this->guard();
-    const auto now = clock_type::now();
-    this->replied(now);
-    const RequestId request_id(message_traits<M>::request_id(*message));
-    Record* const record = find_request(request_id);
-    auto disposition = ReplyDisposition::uncorrelated;
-    if (record != nullptr) {
-      // What was never looked at cannot have been answered: the id is a guess or somebody else's.
-      disposition = record->seen || record->retry_count > 0 ? ReplyDisposition::delivered
-                                                            : ReplyDisposition::unexpected;
-    } else if (!request_id.text.empty()) {
-      disposition = ledger().classify(request_id, now);
+    auto decoded = T::decode(std::move(wire));
+    if (!decoded) {
+      return {decoded.error()};
     }
-    count_reply(message, disposition);
-    if (disposition == ReplyDisposition::delivered) {
-      ledger().confirm(*record);
-      ++ledger().counters.replied;
-      ledger().finish(*record, std::move(message), ReplyDisposition::duplicate, now);
+    if (this->ended()) {
+      return {this->ended()};
     }
-    return disposition;
+    const auto message = std::make_shared<const M>(*std::move(decoded));
+    const auto source = message_traits<M>::source(*message);
+    if (!source.empty() && source != id) {
+      ++ledger().counters.wrong_node;
+      return {make_error_code(errc::wrong_node)};
+    }
+    if (message_traits<M>::destination(*message).empty()) {
+      return {reply(message)};
+    }
+    this->alive();
+    if (context->forward) {
+      return {make_error_code(errc::no_route), message};
+    }
+    return {forwarded(message, context->route(id, message, std::move(receipt)))};
   }
-
-  void count_reply(const MessagePtr<M>& message, ReplyDisposition disposition) {
-    ++ledger().counters.replies[static_cast<std::size_t>(disposition)];
-    context->hooks(hook::reply, id, message, disposition);
+  /// What became of an overlay message.
+  boost::system::result<ReplyDisposition> forwarded(const MessagePtr<M>& message,
+                                                    const boost::system::result<void>& came) {
+    if (!came) {
+      return came.error();
+    }
+    count_reply(message, ReplyDisposition::forwarded);
+    return ReplyDisposition::forwarded;
   }
-  void count_wrong_node() { ++ledger().counters.wrong_node; }
 
   /// Ends every message and every wait; nothing is accepted afterwards. Only the first call counts.
   void end(errc reason) noexcept {
@@ -232,7 +278,7 @@ class AgentCore final : public Presence<T, M, O> {
   };
 
   AgentCore(std::string_view node_id, std::shared_ptr<typename Base::Context> the_context)
-      : Base(keep(node_id), std::move(the_context)) {}
+      : Base(keep(node_id, this), std::move(the_context)) {}
   ~AgentCore() override = default;
 
   static void* operator new(std::size_t size, Behind behind) {
@@ -241,8 +287,9 @@ class AgentCore final : public Presence<T, M, O> {
   static void operator delete(void* memory, Behind /*behind*/) { ::operator delete(memory); }
   static void operator delete(void* memory) { ::operator delete(memory); }
 
-  std::string_view keep(std::string_view node_id) noexcept {
-    char* const behind = reinterpret_cast<char*>(this) + sizeof(AgentCore);
+  // It is called before there is an agent.
+  static std::string_view keep(std::string_view node_id, void* agent) noexcept {
+    char* const behind = static_cast<char*>(agent) + sizeof(AgentCore);
     return {behind, node_id.copy(behind, node_id.size())};
   }
 
@@ -260,6 +307,33 @@ class AgentCore final : public Presence<T, M, O> {
     end(errc::stopped);
     ledger_.reset();
     context.reset();
+  }
+
+  // A reply, or any other message without a destination.
+  ReplyDisposition reply(const MessagePtr<M>& message) {
+    const auto now = clock_type::now();
+    this->replied(now);
+    const RequestId request_id(message_traits<M>::request_id(*message));
+    Record* const record = find_request(request_id);
+    auto disposition = ReplyDisposition::uncorrelated;
+    if (record != nullptr) {
+      // What was never looked at cannot have been answered: the id is a guess or somebody else's.
+      disposition = record->seen || record->retry_count > 0 ? ReplyDisposition::delivered
+                                                            : ReplyDisposition::unexpected;
+    } else if (!request_id.text.empty()) {
+      disposition = ledger().classify(request_id, now);
+    }
+    count_reply(message, disposition);
+    if (disposition == ReplyDisposition::delivered) {
+      ledger().confirm(*record);
+      ++ledger().counters.replied;
+      ledger().finish(*record, message, ReplyDisposition::duplicate, now);
+    }
+    return disposition;
+  }
+  void count_reply(const MessagePtr<M>& message, ReplyDisposition disposition) {
+    ++ledger().counters.replies[static_cast<std::size_t>(disposition)];
+    context->hooks(hook::reply, id, message, disposition);
   }
 
   // `queue_full` is the last reason looked at, so that whoever waits for room waits for room only.

@@ -119,41 +119,23 @@ struct AgentCoroutines {
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
-    auto now = core->end_overdue();
-    if (core->ended() || (poll != nullptr && poll->superseded)) {
-      co_return core->ended() ? core->ended() : make_error_code(errc::superseded);
-    }
-    // Those in line have a task each, as far as the tasks go: nobody overtakes.
-    if (!core->has_task() || !core->takers.empty()) {
+    auto got = core->try_take(poll, nullptr, until);
+    if (!got) {
       Waiter waiter(core->context->executor, errc::poll_ended);
-      core->takers.push_back(waiter);
-      core->wake_takers();
-      core->context->watchdog.arm(waiter, until);
-      if (poll != nullptr) {
-        poll->waiter = &waiter;
-      }
-      do {
+      got = core->try_take(poll, &waiter, until);
+      while (!got) {
         core.reset();
-        co_await waiter.wait();
+        // In this frame: polls spend their time here, and there are many of them.
+        co_await waiter.async_wake_up();
+        waiter.woke_up(co_await boost::asio::this_coro::cancellation_state);
         core = Ptr::lock(agent);
-        if (!waiter.verdict()) {
-          now = core->end_overdue();
+        if (!core) {
+          co_return waiter.verdict();
         }
-      } while (!waiter.verdict() && !core->has_task());
-      waiter.step_out();
-      if (poll != nullptr) {
-        poll->waiter = nullptr;
-      }
-      if (waiter.verdict()) {
-        if (core) {
-          core->wake_takers();
-        }
-        co_return waiter.verdict();
+        got = core->try_take(poll, &waiter, until);
       }
     }
-    auto task = core->take(poll != nullptr ? poll->session : 0, now);
-    core->wake_takers();
-    co_return task;
+    co_return *std::move(got);
   }
 
   struct Drained {
@@ -196,39 +178,17 @@ struct AgentCoroutines {
 
   static awaitable<result<ReplyDisposition>> take_reply(Ptr core, typename T::wire_type wire,
                                                         Receipt receipt) {
-    auto decoded = T::decode(std::move(wire));
-    if (!decoded) {
-      co_return decoded.error();
+    auto taken = core->take_reply(std::move(wire), receipt);
+    if (!taken.to_forward) {
+      co_return taken.result;
     }
-    if (core->ended()) {
-      co_return core->ended();
+    // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
+    auto forwarding = core->context->forward(taken.to_forward);
+    const auto forwarded = co_await std::move(forwarding);
+    if (forwarded && receipt) {
+      core->guarded([&] { receipt(forwarded); });
     }
-    const auto message = std::make_shared<const M>(*std::move(decoded));
-    const auto source = message_traits<M>::source(*message);
-    if (!source.empty() && source != core->id) {
-      core->count_wrong_node();
-      co_return make_error_code(errc::wrong_node);
-    }
-    if (message_traits<M>::destination(*message).empty()) {
-      co_return core->reply(message);
-    }
-    core->alive();
-    auto forwarded = result<void>();
-    if (core->context->forward) {
-      // The forwarder is the user's coroutine; only a reference that it needs is kept meanwhile.
-      auto forwarding = core->context->forward(message);
-      forwarded = co_await std::move(forwarding);
-      if (forwarded && receipt) {
-        core->guarded([&] { receipt(forwarded); });
-      }
-    } else {
-      forwarded = core->context->route(core->id, message, std::move(receipt));
-    }
-    if (!forwarded) {
-      co_return forwarded.error();
-    }
-    core->count_reply(message, ReplyDisposition::forwarded);
-    co_return ReplyDisposition::forwarded;
+    co_return core->forwarded(taken.to_forward, forwarded);
   }
 };
 

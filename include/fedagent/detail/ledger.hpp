@@ -37,7 +37,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
         context_(*agent.context),
         replies_(context_.options.remembered_requests, context_.options.remembered_for) {}
 
-  TaskQueue<M, clock_type, typename Agent::executor_type> queue;
+  TaskQueue<M, clock_type> queue;
 
   Record* find_request(const RequestId& request_id) const {
     return request_id.text.empty() ? nullptr : replies_.find(request_id);

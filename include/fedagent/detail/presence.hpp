@@ -19,14 +19,15 @@
 namespace fedagent::detail {
 
 /// One open poll as its agent sees it; a member of the poll's handle.
-template <class Clock, class Executor>
+template <class Clock>
 struct PollState
     : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   SessionId session = 0;
   /// Why it did not open.
   boost::system::error_code error{};
   bool superseded = false;
-  Waiter<Clock, Executor>* waiter = nullptr;
+  /// Its place in the line, while it waits for a task.
+  Waiting<Clock>* place = nullptr;
 };
 
 /// An agent as far as it is about the node: who polls, when it was heard of, and the status and the
@@ -42,8 +43,8 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   using executor_type = typename T::executor_type;
   using clock_type = transport_clock_t<T>;
   using time_point = typename clock_type::time_point;
-  using Poll = PollState<clock_type, executor_type>;
-  using Waiters = WaitList<clock_type, executor_type>;
+  using Poll = PollState<clock_type>;
+  using Waiters = WaitList<clock_type>;
   using error_code = boost::system::error_code;
 
   /// @param node_id Must stay valid.
@@ -77,8 +78,8 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     if (policy == PollPolicy::newest_wins) {
       for (auto& older : polls_) {
         older.superseded = true;
-        if (older.waiter != nullptr) {
-          older.waiter->leave(make_error_code(errc::superseded));
+        if (older.place != nullptr) {
+          older.place->leave(make_error_code(errc::superseded));
         }
       }
     }
@@ -230,12 +231,12 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   time_point last_reply_ = unseen;
   time_point last_any_ = unseen;
   Duration disconnect_timeout_;
+  std::uint32_t polls_opened_ = 0;
   StatusMachine status_;
   errc ended_{};
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
   boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
   SessionId latest_session_ = 0;
-  std::uint32_t polls_opened_ = 0;
 };
 
 }  // namespace fedagent::detail

@@ -65,8 +65,8 @@ class StatusMachine {
   }
 
   std::array<std::uint32_t, 3> entered_{};
-  NodeActiveStatus status_ = NodeActiveStatus::active;
   std::uint32_t open_polls_ = 0;
+  NodeActiveStatus status_ = NodeActiveStatus::active;
   bool has_polled_ = false;
 };
 

@@ -4,7 +4,7 @@
 #include <iterator>
 
 #include "fedagent/detail/task_record.hpp"
-#include "fedagent/detail/waiter.hpp"
+#include "fedagent/detail/wait_list.hpp"
 #include "fedagent/options.hpp"
 
 namespace fedagent::detail {
@@ -14,11 +14,11 @@ namespace fedagent::detail {
  * A task stays here until the coroutine that takes it really runs: what is sent to a waiter is a
  * wake-up, never the task (asio issue 1041). Allocates nothing: tasks and waiters are links.
  */
-template <class M, class Clock, class Executor>
+template <class M, class Clock>
 class TaskQueue {
  public:
   using Record = TaskRecord<M, Clock>;
-  using Waiters = WaitList<Clock, Executor>;
+  using Waiters = WaitList<Clock>;
 
   /// @param polls The polls that wait for a task; they may wait before there is a queue.
   explicit TaskQueue(Waiters& polls) noexcept : takers(polls) {}

@@ -59,55 +59,108 @@ typename C::template awaitable<boost::system::error_code> read_chunk(C& c,
   co_return error;
 }
 
-/// Writes a message in chunks; other frames may pass between two of them.
-/** The body is not copied; the message must stay as it is until this ends. */
+/// What is wrong with a message, so that it cannot be written; no error when nothing is.
 template <class C>
-typename C::template awaitable<boost::system::error_code> write_message(C& c, FrameType type,
-                                                                        const Message& message) {
-  const std::uint64_t total = message.body.size();
-  const std::uint64_t chunk_size = std::min(c.options().chunk_size, c.peer_limits().max_frame);
-  if (total > c.peer_limits().max_message) {
-    co_return errc::message_too_large;
+boost::system::error_code check_message(const C& c, const Message& message) {
+  if (message.body.size() > c.peer_limits().max_message) {
+    return errc::message_too_large;
   }
   if (std::max({message.request_id.size(), message.destination.size(), message.source.size()}) >
       max_id_length) {
-    co_return errc::id_too_long;
+    return errc::id_too_long;
   }
-  ChunkHead head{.index = 0,
-                 .total = total,
-                 .request_id = static_cast<std::uint16_t>(message.request_id.size()),
-                 .destination = static_cast<std::uint16_t>(message.destination.size()),
-                 .source = static_cast<std::uint16_t>(message.source.size())};
-  std::uint64_t before_body = ChunkHead::encoded_size + head.ids();
-  std::uint64_t written = 0;
-  while (true) {
-    const std::uint64_t size = std::min(chunk_size - before_body, total - written);
-    const bool last = written + size == total;
-    const EncodedHead encoded(
-        FrameHeader{static_cast<std::uint32_t>(before_body + size), type, last}, head);
-    const auto body = boost::asio::buffer(message.body.data() + written, size);
+  return {};
+}
+
+/// A message on its way out, one chunk after the other. The body is not copied.
+class Chunks {
+ public:
+  Chunks(FrameType type, const Message& message, std::uint64_t chunk_size) noexcept
+      : message_(message),
+        type_(type),
+        chunk_size_(chunk_size),
+        head_{.index = 0,
+              .total = message.body.size(),
+              .request_id = static_cast<std::uint16_t>(message.request_id.size()),
+              .destination = static_cast<std::uint16_t>(message.destination.size()),
+              .source = static_cast<std::uint16_t>(message.source.size())} {}
+
+  bool first() const noexcept { return head_.index == 0; }
+  bool last() const noexcept { return written_ + size() == head_.total; }
+  EncodedHead head() const noexcept {
+    return EncodedHead(
+        FrameHeader{static_cast<std::uint32_t>(before_body() + size()), type_, last()}, head_);
+  }
+  boost::asio::const_buffer body() const noexcept {
+    return boost::asio::buffer(message_.body.data() + written_, size());
+  }
+  void next() noexcept {
+    written_ += size();
+    ++head_.index;
+  }
+
+ private:
+  std::uint64_t before_body() const noexcept {
+    return first() ? ChunkHead::encoded_size + head_.ids() : ChunkHead::index_size;
+  }
+  std::uint64_t size() const noexcept {
+    return std::min(chunk_size_ - before_body(), head_.total - written_);
+  }
+
+  const Message& message_;
+  FrameType type_;
+  std::uint64_t chunk_size_;
+  ChunkHead head_;
+  std::uint64_t written_ = 0;
+};
+
+template <class C>
+Chunks chunks_for(const C& c, FrameType type, const Message& message) {
+  return {type, message, std::min(c.options().chunk_size, c.peer_limits().max_frame)};
+}
+template <class C>
+typename C::template Parts<4> first_parts(const Message& message, const Chunks& chunks) {
+  return {boost::asio::buffer(message.request_id), boost::asio::buffer(message.destination),
+          boost::asio::buffer(message.source), chunks.body()};
+}
+
+/// Writes a message of one chunk without waiting, if that is possible; what is left is postponed.
+template <class C>
+typename C::AtOnce write_message_now(C& c, FrameType type, const Message& message) {
+  const auto chunks = chunks_for(c, type, message);
+  if (check_message(c, message) || !chunks.last()) {
+    return C::AtOnce::nothing;
+  }
+  const auto written = c.write_now(chunks.head(), first_parts<C>(message, chunks));
+  if (written != C::AtOnce::nothing) {
+    c.message_ends();
+  }
+  return written;
+}
+
+/// Writes a message in chunks; other frames may pass between two of them.
+/** The message must stay as it is until this ends. */
+template <class C>
+typename C::template awaitable<boost::system::error_code> write_message(C& c, FrameType type,
+                                                                        const Message& message) {
+  boost::system::error_code error = check_message(c, message);
+  for (auto chunks = chunks_for(c, type, message); !error; chunks.next()) {
+    const bool last = chunks.last();
     if (last && !c.fault()) {
       c.message_ends();
     }
-    boost::system::error_code error;
-    if (head.index == 0) {
-      auto writing =
-          C::write(c, encoded,
-                   typename C::template Parts<4>{boost::asio::buffer(message.request_id),
-                                                 boost::asio::buffer(message.destination),
-                                                 boost::asio::buffer(message.source), body});
+    if (chunks.first()) {
+      auto writing = C::write(c, chunks.head(), first_parts<C>(message, chunks));
       error = co_await std::move(writing);
     } else {
-      auto writing = C::write(c, encoded, typename C::template Parts<1>{body});
+      auto writing = C::write(c, chunks.head(), typename C::template Parts<1>{chunks.body()});
       error = co_await std::move(writing);
     }
-    if (error || last) {
-      co_return error;
+    if (last) {
+      break;
     }
-    written += size;
-    before_body = ChunkHead::index_size;
-    ++head.index;
   }
+  co_return error;
 }
 
 }  // namespace fedagent::stream::detail

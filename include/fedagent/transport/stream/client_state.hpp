@@ -207,7 +207,7 @@ class ClientState final : public Context<Executor, Clock> {
   std::uint64_t instance;
   BackOff connect_pauses;
   BackOff poll_pauses;
-  fedagent::detail::WaitList<Clock, Executor> changed;
+  fedagent::detail::WaitList<Clock> changed;
   Outbox outbox;
   std::optional<Message> backlog;
   std::string working_on;

@@ -261,6 +261,32 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
     co_return c.fault_ ? c.fault_ : error;
   }
 
+  /// How much of a frame was written without waiting.
+  enum class AtOnce { nothing, part, all };
+  /// As `write`, without waiting, if it is a socket's turn. What it does not take is postponed.
+  template <std::size_t N>
+  AtOnce write_now(EncodedHead head, const Parts<N>& rest) {
+    if (!is_socket<Stream> || fault_ || !turn_.try_take()) {
+      return AtOnce::nothing;
+    }
+    const typename Turn<Clock, Executor>::Holder turn(turn_);
+    Parts<N + 2> buffers;
+    buffers[0] = boost::asio::buffer(postponed_);
+    buffers[1] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
+    std::copy(rest.begin(), rest.end(), buffers.begin() + 2);
+    const auto size = boost::asio::buffer_size(buffers);
+    const bool all = write_at_once(buffers);
+    const auto left = boost::asio::buffer_size(buffers);
+    if (all) {
+      postponed_.clear();
+    } else if (left < size) {
+      std::string rest_of_it(left, '\0');
+      boost::asio::buffer_copy(boost::asio::buffer(rest_of_it), buffers);
+      postponed_ = std::move(rest_of_it);
+    }
+    return all ? AtOnce::all : left < size ? AtOnce::part : AtOnce::nothing;
+  }
+
   /// The reader's answers: a small frame goes out with whatever is written next, at the latest
   /// before the reader waits for input.
   void postpone(FrameType type, std::string_view payload) {

@@ -1,16 +1,14 @@
 #pragma once
 
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
 #include <memory>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
-#include "fedagent/service.hpp"
+#include "fedagent/parked_poll.hpp"
 #include "fedagent/transport/stream/chunks.hpp"
 #include "fedagent/transport/stream/connection.hpp"
 #include "fedagent/transport/stream/server_state.hpp"
@@ -19,9 +17,9 @@ namespace fedagent::stream::detail {
 
 /// A connection whose peer polls: waits for its tasks and writes them.
 /**
- * One coroutine serves a poll, and those that follow it without a pause. It holds the connection by
- * `shared_ptr`. A connection that fails cancels the wait for a task; a task that is being written
- * ends with the stream.
+ * It waits without a coroutine, and a task that the socket takes at once is written without one. A
+ * connection that fails ends the wait for a task; a task that is being written ends with the
+ * stream.
  *
  * @par Thread safety
  * Unsafe: on one executor.
@@ -42,7 +40,7 @@ class PolledConnection
   using result = boost::system::result<T>;
 
   PolledConnection(Stream stream, std::shared_ptr<State> state)
-      : Base(std::move(stream), state), state_(std::move(state)) {}
+      : Base(std::move(stream), state), state_(std::move(state)), poll_(*this) {}
 
   void end(error_code why) noexcept override { this->fail(why); }
   void send_receipt(RelayReceipt receipt) noexcept override {
@@ -57,7 +55,7 @@ class PolledConnection
       this->close();
     }
   }
-  void message_ends() noexcept override { answered_ = true; }
+  void message_ends() noexcept override { phase_ = Phase::answered; }
 
  protected:
   State& state() noexcept { return *state_; }
@@ -68,63 +66,166 @@ class PolledConnection
    * It may poll again as soon as it has the end of an answer, which can be before this end has seen
    * that end written.
    */
-  static error_code open_poll(const std::shared_ptr<PolledConnection>& c) {
-    if (!c->polling_) {
-      c->polling_ = true;
-      c->answered_ = false;
-      c->parked_ = true;
-      boost::asio::co_spawn(
-          c->executor(), serve_polls(c),
-          boost::asio::bind_cancellation_slot(c->poll_cancelled_.slot(), boost::asio::detached));
+  error_code take_poll() {
+    if (phase_ == Phase::none) {
+      open_poll();
       return {};
     }
-    if (!c->answered_ || c->polled_again_) {
+    if (phase_ != Phase::answered || polled_again_) {
       return errc::poll_already_open;
     }
-    c->polled_again_ = true;
+    polled_again_ = true;
     return {};
   }
 
   void failing() noexcept override {
-    if (parked_) {
-      poll_cancelled_.emit(boost::asio::cancellation_type::terminal);
+    if (phase_ == Phase::parked) {
+      phase_ = Phase::none;
+      poll_.close();
     }
   }
 
  private:
-  /// The server's side of a poll, for `serve_task_call`.
-  struct Call {
-    std::shared_ptr<PolledConnection> c;
+  using Task = typename Store::agent_type::task_type;
+  using Self = std::shared_ptr<PolledConnection>;
 
-    std::string_view node_id() const noexcept { return c->node_id; }
-    SessionId session() const noexcept { return c->session; }
-    awaitable<result<void>> deliver(MessagePtr<typename Store::message_type> message) {
-      return deliver_task(c, std::move(message));
-    }
+  enum class Phase {
+    /// No poll is open.
+    none,
+    /// It waits for a task.
+    parked,
+    /// Its task is being written.
+    delivering,
+    /// The end of its answer is written, or about to be: the node may poll again.
+    answered,
   };
 
-  static awaitable<result<void>> deliver_task(std::shared_ptr<PolledConnection> c,
-                                              MessagePtr<typename Store::message_type> message) {
-    c->parked_ = false;
+  struct Poll final : ParkedPoll<Transport, typename Store::message_type,
+                                 typename Store::agent_type::observer_type> {
+    explicit Poll(PolledConnection& connection) noexcept : c(connection) {}
+    void on_ready() noexcept override {
+      boost::asio::post(c.executor(), [self = c.self()] {
+        if (self->phase_ == Phase::parked) {
+          self->look();
+        }
+      });
+    }
+
+    PolledConnection& c;
+  };
+
+  Self self() { return std::static_pointer_cast<PolledConnection>(this->shared_from_this()); }
+
+  void open_poll() {
+    phase_ = Phase::parked;
+    if (state_->store == nullptr) {
+      return answer_end(make_error_code(fedagent::errc::stopped));
+    }
+    const auto agent = state_->store->retrieve(this->node_id);
+    const auto error = agent ? poll_.open(*agent, this->session) : agent.error();
+    error ? answer_end(error) : look();
+  }
+
+  // There may be a task, or the poll must end.
+  void look() {
+    try {
+      auto got = poll_.try_get_task();
+      if (got && *got) {
+        deliver(*std::move(*got));
+      } else if (got) {
+        answer_end(got->error());
+      }
+    } catch (...) {
+      this->fail(make_error_code(errc::internal));
+    }
+  }
+
+  // What the socket does not take at once is written by a coroutine.
+  void deliver(Task task) {
+    phase_ = Phase::delivering;
+    const auto message = task.message();
+    auto written = Base::AtOnce::nothing;
+    if constexpr (std::is_same_v<typename Store::message_type, Message>) {
+      written = write_message_now(*this, FrameType::task, *message);
+    }
+    if (written == Base::AtOnce::all) {
+      task.delivered();
+      task = {};
+      poll_over();
+    } else {
+      const bool begun = written == Base::AtOnce::part;
+      boost::asio::co_spawn(this->executor(), deliver(self(), std::move(task), begun),
+                            boost::asio::detached);
+    }
+  }
+
+  static awaitable<void> deliver(Self c, Task task, bool begun) {
+    try {
+      error_code error;
+      if (begun) {
+        auto flushing = Base::flush(*c);
+        error = co_await std::move(flushing);
+      } else {
+        auto writing = write_task(*c, *task.message());
+        error = co_await std::move(writing);
+      }
+      if (!error) {
+        task.delivered();
+      } else if (error == fedagent::errc::not_encodable) {
+        task.not_encodable();
+      }
+      task = {};
+      error ? c->answer_end(error) : c->poll_over();
+    } catch (...) {
+      task = {};
+      c->fail(make_error_code(errc::internal));
+      c->poll_over();
+    }
+  }
+
+  static awaitable<error_code> write_task(PolledConnection& c,
+                                          const typename Store::message_type& message) {
     error_code error;
     if constexpr (std::is_same_v<typename Store::message_type, Message>) {
-      auto writing = write_message(*c, FrameType::task, *message);
+      auto writing = write_message(c, FrameType::task, message);
       error = co_await std::move(writing);
     } else {
-      const result<Message> encoded = Transport::encode(*message);
+      const result<Message> encoded = Transport::encode(message);
       if (!encoded) {
         co_return fedagent::make_error_code(fedagent::errc::not_encodable);
       }
-      auto writing = write_message(*c, FrameType::task, *encoded);
+      auto writing = write_message(c, FrameType::task, *encoded);
       error = co_await std::move(writing);
     }
     if (error == errc::message_too_large || error == errc::id_too_long) {
-      co_return fedagent::make_error_code(fedagent::errc::not_encodable);
+      error = fedagent::make_error_code(fedagent::errc::not_encodable);
     }
-    if (error) {
-      co_return error;
+    co_return error;
+  }
+
+  // The poll ends without a task.
+  void answer_end(error_code why) {
+    if (!this->fault()) {
+      this->postpone(FrameType::poll_end, encode_error(why));
+      phase_ = Phase::answered;
+      if (!this->flush_at_once()) {
+        boost::asio::co_spawn(this->executor(), flush_rest(self()), boost::asio::detached);
+      }
     }
-    co_return result<void>();
+    poll_over();
+  }
+
+  void poll_over() {
+    poll_.close();
+    phase_ = Phase::none;
+    if (std::exchange(polled_again_, false) && !this->fault()) {
+      open_poll();
+    }
+  }
+
+  static awaitable<void> flush_rest(std::shared_ptr<Base> c) {
+    auto flushing = Base::flush(*c);
+    co_await std::move(flushing);
   }
 
   static awaitable<void> write_receipt(std::shared_ptr<Base> c, std::string payload) {
@@ -132,39 +233,9 @@ class PolledConnection
     co_await std::move(writing);
   }
 
-  static awaitable<void> serve_polls(std::shared_ptr<PolledConnection> c) {
-    try {
-      while (!c->fault() && c->state_->store != nullptr) {
-        Call call{c};
-        auto serving = serve_task_call(*c->state_->store, call);
-        const auto served = co_await std::move(serving);
-        c->parked_ = false;
-        if (!served && !c->fault()) {
-          c->answered_ = true;
-          auto telling = Base::write_frame(*c, FrameType::poll_end, encode_error(served.error()));
-          co_await std::move(telling);
-        }
-        if (!c->polled_again_) {
-          break;
-        }
-        c->polled_again_ = false;
-        c->answered_ = false;
-        c->parked_ = true;
-      }
-    } catch (...) {
-      // The wait for a task was cancelled: the connection has failed.
-    }
-    c->parked_ = false;
-    c->polling_ = false;
-  }
-
   std::shared_ptr<State> state_;
-  boost::asio::cancellation_signal poll_cancelled_;
-  bool polling_ = false;
-  /// The wait for a task has not ended yet.
-  bool parked_ = false;
-  /// The answer to the open poll is written, or about to be.
-  bool answered_ = false;
+  Poll poll_;
+  Phase phase_ = Phase::none;
   bool polled_again_ = false;
 };
 

@@ -151,7 +151,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   static awaitable<error_code> take_signal(const std::shared_ptr<ServerConnection>& c,
                                            FrameType type) {
     if (type == FrameType::poll) {
-      co_return Base::open_poll(c);
+      co_return c->take_poll();
     }
     if (type != FrameType::ping) {
       co_return errc::unexpected_frame;
@@ -197,10 +197,14 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     if (c.state().store != nullptr) {
       // A forwarder of the user may throw; its peer learns no more than that.
       try {
-        auto receipt = c.receipt_for(message);
-        auto serving =
-            serve_reply(*c.state().store, c.node_id, std::move(message), std::move(receipt));
-        taken = co_await std::move(serving);
+        auto& store = *c.state().store;
+        if (header.type == FrameType::reply) {
+          taken = try_serve_reply(store, c.node_id, std::move(message));
+        } else {
+          auto receipt = c.receipt_for(message);
+          auto serving = serve_reply(store, c.node_id, std::move(message), std::move(receipt));
+          taken = co_await std::move(serving);
+        }
       } catch (...) {
         taken = make_error_code(fedagent::errc::handler_failed);
       }

@@ -63,8 +63,7 @@ class ServerState final
   using error_code = boost::system::error_code;
 
  public:
-  using Waiters =
-      fedagent::detail::WaitList<typename Store::clock_type, typename Store::executor_type>;
+  using Waiters = fedagent::detail::WaitList<typename Store::clock_type>;
 
   ServerState(Store& the_store, const ServerOptions& the_options)
       : Base(the_store.get_executor(), (check(the_options), the_options.connection),

@@ -70,7 +70,7 @@ class Turn {
     }
   }
 
-  fedagent::detail::WaitList<Clock, Executor> line_;
+  fedagent::detail::WaitList<Clock> line_;
   bool taken_ = false;
 };
 

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <boost/system/error_code.hpp>
+#include <boost/system/result.hpp>
+#include <optional>
+
+#include "fedagent/node_agent.hpp"
+
+namespace fedagent {
+
+/// One poll of a node that waits without a coroutine.
+/**
+ * For a transport that has an object for each connection anyway: derived from this, it needs no
+ * other memory while the node waits, and that is where nodes spend their time. `Poll` and
+ * `serve_task_call` do the same with a coroutine.
+ *
+ * `open`, then `try_get_task` until there is an outcome: at once, and each time after `on_ready`.
+ * Then deliver the task as with a `Poll`, let it go, and `close`.
+ *
+ * @par Lifetimes
+ * May outlive the agent; it then ends with `stopped`. The destructor closes it.
+ * @par Thread safety
+ * Unsafe: on the agent's executor.
+ */
+template <class Transport, class Message, class Observer>
+class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
+  using Agent = NodeAgentAsync<Transport, Message, Observer>;
+  using Core = detail::AgentCore<Transport, Message, Observer>;
+  using Ptr = typename Core::Ptr;
+
+ public:
+  using task_type = typename Agent::task_type;
+  using error_code = boost::system::error_code;
+
+  ParkedPoll() noexcept : detail::Waiting<transport_clock_t<Transport>>(errc::poll_ended) {}
+  ParkedPoll(const ParkedPoll&) = delete;
+  ParkedPoll& operator=(const ParkedPoll&) = delete;
+
+  /// Opens it, by the agent's `PollPolicy`. @pre It is not open.
+  /** @return Why it did not open: `poll_refused`, `removed`, `stopped`; no error when it did. */
+  error_code open(const Agent& agent, SessionId session = 0) {
+    const auto core = agent.core_;  // a handler may let the agent go
+    const auto now = Agent::clock_type::now();
+    this->begin_anew();
+    state_.session = session;
+    state_.superseded = false;
+    until_ = core->context->poll_deadline(now);
+    const auto error = core->open_poll(state_, now);
+    if (!error) {
+      core_ = core.ref();
+      is_open_ = true;
+    }
+    return error;
+  }
+  bool is_open() const noexcept { return is_open_; }
+
+  /// The next task, or why the poll is to end: `superseded`, `poll_ended`, `removed`, `stopped`.
+  /** @return None: there is nothing yet, and `on_ready` will be called. @pre It is open. */
+  std::optional<boost::system::result<task_type>> try_get_task() {
+    this->take_wake_up();
+    const auto core = Ptr::lock(core_);
+    if (!core) {
+      return make_error_code(errc::stopped);
+    }
+    return core->try_take(&state_, this, until_);
+  }
+
+  /// The poll has ended: the node is WAITING, unless another one is open.
+  void close() noexcept {
+    if (!is_open_) {
+      return;
+    }
+    is_open_ = false;
+    this->step_out();
+    state_.place = nullptr;
+    state_.unlink();
+    if (const auto core = Ptr::lock(core_)) {
+      core->wake_takers();  // it may have been woken for a task
+      core->poll_ended();
+    }
+    core_ = {};
+  }
+
+ protected:
+  ~ParkedPoll() { close(); }
+
+  /// Called once when it is time for `try_get_task`, in the middle of what the agent does.
+  /** So it calls neither the agent nor its store: it posts that. */
+  virtual void on_ready() noexcept = 0;
+
+ private:
+  void on_wake() noexcept override { on_ready(); }
+
+  detail::AgentRef<Core> core_{};
+  typename Core::Poll state_{};
+  typename Agent::time_point until_ = Agent::time_point::max();
+  bool is_open_ = false;
+};
+
+}  // namespace fedagent

@@ -28,19 +28,19 @@ class Poll {
     const auto core = agent.core_;  // a handler may let the agent go
     const auto now = Agent::clock_type::now();
     until_ = core->context->poll_deadline(now);
-    state_.error = core->open_poll(state_, now);
+    error_ = core->open_poll(state_, now);
   }
   Poll(const Poll&) = delete;
   Poll& operator=(const Poll&) = delete;
   ~Poll() {
-    if (const auto core = Ptr::lock(core_); core && !state_.error) {
+    if (const auto core = Ptr::lock(core_); core && !error_) {
       state_.unlink();
       core->poll_ended();
     }
   }
 
   /// Why the poll did not open: `poll_refused`, `removed`, `stopped`; no error when it did.
-  boost::system::error_code error() const noexcept { return state_.error; }
+  boost::system::error_code error() const noexcept { return error_; }
 
   /// Waits for the next task, at most for what is left of `poll_timeout`.
   /**
@@ -50,7 +50,7 @@ class Poll {
    * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
    */
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
-    return Agent::Coroutines::take(core_, &state_, until_);
+    return Agent::Coroutines::take(core_, &state_, until_, error_);
   }
 
  private:
@@ -58,6 +58,7 @@ class Poll {
 
   detail::AgentRef<typename Agent::Core> core_;
   typename Agent::Core::Poll state_;
+  boost::system::error_code error_{};
   typename Agent::time_point until_ = Agent::time_point::max();
 };
 

@@ -2,7 +2,6 @@
 
 #include <boost/circular_buffer.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
-#include <boost/unordered/unordered_flat_set.hpp>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +9,7 @@
 #include <string_view>
 
 #include "fedagent/counters.hpp"
+#include "fedagent/detail/keyed_set.hpp"
 #include "fedagent/options.hpp"
 
 namespace fedagent {
@@ -30,6 +30,15 @@ struct RequestId {
   std::string_view text{};
   std::size_t hash = 0;
 };
+
+}  // namespace fedagent
+
+template <>
+struct std::hash<fedagent::RequestId> {
+  std::size_t operator()(const fedagent::RequestId& id) const noexcept { return id.hash; }
+};
+
+namespace fedagent {
 
 /// The reply table of an agent: which requests are open, and how the latest ones ended.
 /**
@@ -116,16 +125,8 @@ class Replies {
     time_point at;
   };
 
-  // Open requests by their ids, which are in their records.
-  static const RequestId& id_of(const RequestId& id) noexcept { return id; }
-  static const RequestId& id_of(const Record* record) noexcept { return record->request; }
-  struct HashOfId {
-    using is_transparent = void;
-    std::size_t operator()(const auto& of) const noexcept { return id_of(of).hash; }
-  };
-  struct SameId {
-    using is_transparent = void;
-    bool operator()(const auto& a, const auto& b) const noexcept { return id_of(a) == id_of(b); }
+  struct IdOf {
+    const RequestId& operator()(const Record* record) const noexcept { return record->request; }
   };
 
   void forget_older_than(time_point now) {
@@ -145,7 +146,7 @@ class Replies {
   }
 
   Duration remembered_for_;
-  boost::unordered_flat_set<Record*, HashOfId, SameId> open_;
+  detail::KeyedSet<Record*, IdOf> open_;
   boost::unordered_flat_map<std::size_t, Ended> ended_;
   boost::circular_buffer_space_optimized<Place> order_;
   /// How many places were ever given.

@@ -111,9 +111,10 @@ struct AgentCoroutines {
   }
 
   static awaitable<result<Task<M, clock_type>>> take(AgentRef<Core> agent,
-                                                     typename Core::Poll* poll, time_point until) {
-    if (poll != nullptr && poll->error) {
-      co_return poll->error;
+                                                     typename Core::Poll* poll, time_point until,
+                                                     boost::system::error_code error = {}) {
+    if (error) {
+      co_return error;
     }
     auto core = Ptr::lock(agent);
     if (!core) {

@@ -23,8 +23,6 @@ template <class Clock>
 struct PollState
     : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   SessionId session = 0;
-  /// Why it did not open.
-  boost::system::error_code error{};
   bool superseded = false;
   /// Its place in the line, while it waits for a task.
   Waiting<Clock>* place = nullptr;

@@ -2,7 +2,6 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/system/result.hpp>
-#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "fedagent/detail/agent_core.hpp"
+#include "fedagent/detail/keyed_set.hpp"
 #include "fedagent/detail/relay.hpp"
 #include "fedagent/detail/stop_listener.hpp"
 
@@ -29,18 +29,8 @@ struct StoreState final : AgentContext<T, M, O> {
   template <class R>
   using result = boost::system::result<R>;
 
-  /// Agents are found by the ids that they keep.
-  static std::string_view id_of(std::string_view node_id) noexcept { return node_id; }
-  static std::string_view id_of(const AgentPtr<Core>& agent) noexcept { return agent->id; }
-  struct HashOfId {
-    using is_transparent = void;
-    std::size_t operator()(const auto& of) const noexcept {
-      return std::hash<std::string_view>()(id_of(of));
-    }
-  };
-  struct SameId {
-    using is_transparent = void;
-    bool operator()(const auto& a, const auto& b) const noexcept { return id_of(a) == id_of(b); }
+  struct IdOf {
+    std::string_view operator()(const AgentPtr<Core>& agent) const noexcept { return agent->id; }
   };
 
   StoreState(const executor_type& the_executor, const StoreOptions& the_options,
@@ -154,7 +144,7 @@ struct StoreState final : AgentContext<T, M, O> {
   }
 
   StoreOptions store_options;
-  boost::unordered_flat_set<AgentPtr<Core>, HashOfId, SameId> agents;
+  KeyedSet<AgentPtr<Core>, IdOf> agents;
   Counters removed;
   std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();
   StopListeners stop_listeners;

@@ -70,6 +70,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
   virtual ~Connection() = default;
 
   Stream& stream() noexcept { return stream_; }
+  const std::shared_ptr<Context<Executor, Clock>>& context() const noexcept { return context_; }
   const Executor& executor() const noexcept { return context_->executor; }
   /// Why the connection has ended; no error while it has not.
   error_code fault() const noexcept { return fault_; }
@@ -303,7 +304,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream, Execut
       const typename Turn<Clock, Executor>::Holder turn(turn_);
       Parts<1> buffers{boost::asio::buffer(postponed_)};
       write_at_once(buffers);
-      postponed_.erase(0, postponed_.size() - buffers[0].size());
+      postponed_.substr(postponed_.size() - buffers[0].size()).swap(postponed_);  // no memory left
     }
     return !postponed();
   }

@@ -4,7 +4,7 @@
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/buffer.hpp>
 #include <cstddef>
-#include <string>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -57,20 +57,20 @@ class Inbox {
 
   /// So many bytes were read to the beginning of the shared space. @pre It is empty.
   void came(boost::asio::mutable_buffer space, std::size_t size) noexcept {
-    std::string().swap(kept_);
+    kept_.reset();
     bytes_ = {static_cast<const char*>(space.data()), size};
   }
   /// Copies what is left in the shared space.
   void keep() {
-    if (!bytes_.empty() && kept_.empty()) {
-      kept_ = bytes_;
-      bytes_ = kept_;
+    if (!bytes_.empty() && !kept_) {
+      kept_ = std::make_unique_for_overwrite<char[]>(bytes_.size());
+      bytes_ = {kept_.get(), bytes_.copy(kept_.get(), bytes_.size())};
     }
   }
 
  private:
   std::string_view bytes_;
-  std::string kept_;
+  std::unique_ptr<char[]> kept_;
 };
 
 }  // namespace fedagent::stream::detail

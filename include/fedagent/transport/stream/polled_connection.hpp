@@ -27,7 +27,7 @@ namespace fedagent::stream::detail {
 template <class Store, class Stream>
 class PolledConnection
     : public Connection<Stream, typename Store::executor_type, typename Store::clock_type>,
-      public ServerPeer {
+      public ServerPeer<typename Store::agent_type> {
   using Base = Connection<Stream, typename Store::executor_type, typename Store::clock_type>;
   using Transport = typename Store::transport_type;
 
@@ -40,7 +40,7 @@ class PolledConnection
   using result = boost::system::result<T>;
 
   PolledConnection(Stream stream, std::shared_ptr<State> state)
-      : Base(std::move(stream), state), state_(std::move(state)), poll_(*this) {}
+      : Base(std::move(stream), std::move(state)), poll_(*this) {}
 
   void end(error_code why) noexcept override { this->fail(why); }
   void send_receipt(RelayReceipt receipt) noexcept override {
@@ -58,8 +58,10 @@ class PolledConnection
   void message_ends() noexcept override { phase_ = Phase::answered; }
 
  protected:
-  State& state() noexcept { return *state_; }
-  std::weak_ptr<State> weak_state() const noexcept { return state_; }
+  State& state() const noexcept { return static_cast<State&>(*this->context()); }
+  std::weak_ptr<State> weak_state() const noexcept {
+    return std::static_pointer_cast<State>(this->context());
+  }
 
   /// The node polls. @return `poll_already_open`: it has no answer to its former poll yet.
   /**
@@ -118,11 +120,15 @@ class PolledConnection
 
   void open_poll() {
     phase_ = Phase::parked;
-    if (state_->store == nullptr) {
+    if (state().store == nullptr) {
       return answer_end(make_error_code(fedagent::errc::stopped));
     }
-    const auto agent = state_->store->retrieve(this->node_id);
-    const auto error = agent ? poll_.open(*agent, this->session) : agent.error();
+    const auto there = state().store->retrieve(this->node_id());
+    if (!there) {
+      return answer_end(there.error());
+    }
+    this->agent = *there;  // another one, when the node's was removed
+    const auto error = poll_.open(*there, this->session);
     error ? answer_end(error) : look();
   }
 
@@ -233,7 +239,6 @@ class PolledConnection
     co_await std::move(writing);
   }
 
-  std::shared_ptr<State> state_;
   Poll poll_;
   Phase phase_ = Phase::none;
   bool polled_again_ = false;

@@ -39,26 +39,27 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       auto greeting = greet(*c);
       why = co_await std::move(greeting);
       while (!why) {
-        // Here connections spend their time: in this frame, without another one.
+        // Here connections spend their time, so this frame is kept small.
         if constexpr (is_socket<Stream>) {
           if (c->idle() && c->flush_at_once()) {
             std::tie(why) = co_await c->async_next_frame();
             c->read_ahead();
           }
         }
-        FrameHeader header;
-        if (!why && !c->take_header(header, why)) {
-          auto reading = Base::read_header(*c, header);
-          why = co_await std::move(reading);
-        }
         if (!why) {
-          auto taking = take_frame(c, header);
+          auto taking = take_next(c);
           why = co_await std::move(taking);
         }
       }
     } catch (...) {
       why = errc::internal;
     }
+    auto ending = finish(c, why);
+    co_await std::move(ending);
+  }
+
+ private:
+  static awaitable<void> finish(std::shared_ptr<ServerConnection> c, error_code why) {
     const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
     if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
       c->close();
@@ -72,7 +73,25 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     c->state().report(*c, c->fault());
   }
 
- private:
+  static awaitable<error_code> take_next(const std::shared_ptr<ServerConnection>& c) {
+    FrameHeader header;
+    error_code error;
+    return c->take_header(header, error) && !error ? take_frame(c, header) : read_next(c, error);
+  }
+  static awaitable<error_code> read_next(const std::shared_ptr<ServerConnection>& c,
+                                         error_code error) {
+    FrameHeader header;
+    if (!error) {
+      auto reading = Base::read_header(*c, header);
+      error = co_await std::move(reading);
+    }
+    if (!error) {
+      auto taking = take_frame(c, header);
+      error = co_await std::move(taking);
+    }
+    co_return error;
+  }
+
   static awaitable<error_code> greet(ServerConnection& c) {
     c.expect_hello();
     error_code error = c.state().refusal;
@@ -129,7 +148,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
 
   static awaitable<error_code> take_frame(const std::shared_ptr<ServerConnection>& c,
-                                          const FrameHeader& header) {
+                                          FrameHeader header) {
     // A poll and a message are signs of life by themselves, once they are whole.
     if (header.type != FrameType::poll && (!header.last || c->joiner())) {
       c->state().alive(*c);
@@ -160,7 +179,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     co_return error_code();
   }
 
-  static awaitable<error_code> take_error(ServerConnection& c, const FrameHeader& header) {
+  static awaitable<error_code> take_error(ServerConnection& c, FrameHeader header) {
     std::string payload;
     auto reading = Base::read_payload(c, header, payload);
     error_code error = co_await std::move(reading);
@@ -171,7 +190,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     co_return error;
   }
 
-  static awaitable<error_code> take_chunk(ServerConnection& c, const FrameHeader& header) {
+  static awaitable<error_code> take_chunk(ServerConnection& c, FrameHeader header) {
     const bool first = !c.joiner();
     auto reading = read_chunk(c, header);
     error_code error = co_await std::move(reading);
@@ -192,17 +211,18 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     }
     Message message = c.joiner()->take();
     c.joiner().reset();
-    message.source = c.node_id;
+    message.source = c.node_id();
     ReplyResult taken = make_error_code(fedagent::errc::stopped);
     if (c.state().store != nullptr) {
       // A forwarder of the user may throw; its peer learns no more than that.
       try {
         auto& store = *c.state().store;
         if (header.type == FrameType::reply) {
-          taken = try_serve_reply(store, c.node_id, std::move(message));
+          taken = try_serve_reply(store, c.node_id(), std::move(message));
         } else {
           auto receipt = c.receipt_for(message);
-          auto serving = serve_reply(store, c.node_id, std::move(message), std::move(receipt));
+          auto serving =
+              serve_reply(store, std::string(c.node_id()), std::move(message), std::move(receipt));
           taken = co_await std::move(serving);
         }
       } catch (...) {
@@ -218,7 +238,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     if (message.destination.empty() || message.request_id.empty()) {
       return {};
     }
-    return [state = this->weak_state(), node_id = this->node_id,
+    return [state = this->weak_state(), node_id = std::string(this->node_id()),
             request_id = message.request_id](boost::system::result<void> came) {
       if (const auto server = state.lock()) {
         server->send_receipt(node_id, {request_id, came});
@@ -228,7 +248,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
 
   error_code check_ids(FrameType type) {
     const auto& message = this->joiner()->message();
-    if (!message.source.empty() && message.source != this->node_id) {
+    if (!message.source.empty() && message.source != this->node_id()) {
       return errc::foreign_source;
     }
     if (type == FrameType::overlay && message.destination.empty()) {
@@ -240,7 +260,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     return {};
   }
 
-  static awaitable<error_code> take_feedback(ServerConnection& c, const FrameHeader& header) {
+  static awaitable<error_code> take_feedback(ServerConnection& c, FrameHeader header) {
     std::string payload;
     auto reading = Base::read_payload(c, header, payload);
     error_code error = co_await std::move(reading);
@@ -252,7 +272,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       co_return feedback.error();
     }
     if (c.state().store != nullptr) {
-      serve_feedback(*c.state().store, c.node_id, *feedback);
+      serve_feedback(*c.state().store, c.node_id(), *feedback);
     }
     co_return error;
   }

@@ -4,15 +4,14 @@
 #include <boost/asio/error.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/system/error_code.hpp>
-#include <boost/unordered/unordered_flat_map.hpp>
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <string>
+#include <optional>
 #include <string_view>
 
-#include "fedagent/detail/waiter.hpp"
+#include "fedagent/detail/keyed_set.hpp"
+#include "fedagent/detail/wait_list.hpp"
 #include "fedagent/transport.hpp"
 #include "fedagent/transport/stream/context.hpp"
 #include "fedagent/transport/stream/options.hpp"
@@ -38,12 +37,17 @@ struct ServerCounters {
 namespace detail {
 
 /// A connection as its server sees it.
+template <class Agent>
 class ServerPeer : public boost::intrusive::list_base_hook<> {
  public:
   virtual void end(boost::system::error_code why) noexcept = 0;
   virtual void send_receipt(RelayReceipt receipt) noexcept = 0;
 
-  std::string node_id;
+  /// Empty before its hello was accepted.
+  std::string_view node_id() const noexcept { return agent ? agent->id() : std::string_view(); }
+
+  /// That of its node; it may have been removed since.
+  std::optional<Agent> agent{};
   SessionId session = 0;
   std::uint64_t instance = 0;
   std::uint32_t attempt = 0;
@@ -63,6 +67,7 @@ class ServerState final
   using error_code = boost::system::error_code;
 
  public:
+  using Peer = ServerPeer<typename Store::agent_type>;
   using Waiters = fedagent::detail::WaitList<typename Store::clock_type>;
 
   ServerState(Store& the_store, const ServerOptions& the_options)
@@ -71,7 +76,7 @@ class ServerState final
         store(&the_store),
         options(the_options) {}
 
-  void add(ServerPeer& peer) {
+  void add(Peer& peer) {
     peer.session = ++last_session_;
     peers_.push_back(peer);
     ++counters_.connections;
@@ -82,7 +87,7 @@ class ServerState final
       refusal = errc::too_many_connections;
     }
   }
-  void remove(ServerPeer& peer) noexcept {
+  void remove(Peer& peer) noexcept {
     peers_.erase(peers_.iterator_to(peer));
     forget_node(peer);
     changed.wake_all();
@@ -90,13 +95,13 @@ class ServerState final
   std::size_t open() const noexcept { return peers_.size(); }
 
   /// Accepts a node, or says why not. An older connection of the same node ends.
-  error_code register_node(ServerPeer& peer, const Hello& hello) {
+  error_code register_node(Peer& peer, const Hello& hello) {
     if (store == nullptr) {
       return make_error_code(fedagent::errc::stopped);
     }
-    const auto known = by_node_.find(hello.node_id);
+    const auto known = by_node_.find(std::string_view(hello.node_id));
     if (known != by_node_.end()) {
-      auto& other = *known->second;
+      auto& other = **known;
       const bool same = other.instance == hello.instance;
       if (same && hello.attempt < other.attempt) {
         return errc::stale_connection;
@@ -112,28 +117,26 @@ class ServerState final
     if (!agent) {
       return agent.error();
     }
-    peer.node_id = hello.node_id;
+    peer.agent = *agent;
     peer.instance = hello.instance;
     peer.attempt = hello.attempt;
-    by_node_.emplace(std::string_view(peer.node_id), &peer);
+    by_node_.insert(&peer);
     agent->touch();
     ++counters_.welcomed;
     return {};
   }
 
   /// The node has been heard of.
-  void alive(const ServerPeer& peer) {
+  void alive(const Peer& peer) {
     if (store != nullptr) {
-      if (const auto agent = store->get(peer.node_id)) {
-        agent->touch();
-      }
+      peer.agent->touch();
     }
   }
 
   /// Tells the node what became of a message that it had relayed, if it is still there.
   void send_receipt(std::string_view node_id, RelayReceipt receipt) noexcept {
     if (const auto peer = by_node_.find(node_id); peer != by_node_.end()) {
-      peer->second->send_receipt(std::move(receipt));
+      (*peer)->send_receipt(std::move(receipt));
     }
   }
 
@@ -149,13 +152,13 @@ class ServerState final
   }
 
   /// A connection has ended; `eof` is no fault.
-  void report(const ServerPeer& peer, error_code why) noexcept {
+  void report(const Peer& peer, error_code why) noexcept {
     if (why == boost::asio::error::eof || why == fedagent::errc::stopped) {
       return;
     }
     ++counters_.faults;
     if (!stopped && options.on_connection_error) {
-      options.on_connection_error(peer.node_id, why);
+      options.on_connection_error(peer.node_id(), why);
     }
   }
   void count_accept_error() noexcept { ++counters_.accept_errors; }
@@ -191,15 +194,19 @@ class ServerState final
   bool stopped = false;
 
  private:
-  void forget_node(const ServerPeer& peer) noexcept {
-    const auto found = by_node_.find(peer.node_id);
-    if (found != by_node_.end() && found->second == &peer) {
+  struct NodeOf {
+    std::string_view operator()(const Peer* peer) const noexcept { return peer->node_id(); }
+  };
+
+  void forget_node(const Peer& peer) noexcept {
+    const auto found = by_node_.find(peer.node_id());
+    if (found != by_node_.end() && *found == &peer) {
       by_node_.erase(found);
     }
   }
 
-  boost::intrusive::list<ServerPeer> peers_;
-  boost::unordered_flat_map<std::string_view, ServerPeer*, std::hash<std::string_view>> by_node_;
+  boost::intrusive::list<Peer> peers_;
+  fedagent::detail::KeyedSet<Peer*, NodeOf> by_node_;
   ServerCounters counters_;
   SessionId last_session_ = 0;
 };

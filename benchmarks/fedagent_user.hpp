@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fedagent/agent_store.hpp"
+#include "fedagent/parked_poll.hpp"
 #include "fedagent/transport/memory.hpp"
 #include "workload.hpp"
 
@@ -32,11 +33,21 @@ inline awaitable<void> answer(Agent agent) {
     }
     auto reply = task->message()->reply();
     task->delivered();
-    (void)co_await agent.on_reply(std::move(reply));
+    (void)agent.try_on_reply(std::move(reply));
   }
 }
 
-/// One poll, which waits for a task.
+/// One poll that waits for a task, as a part of what a transport has for each connection.
+struct Connection final
+    : fedagent::ParkedPoll<Store::transport_type, Message, fedagent::NoObserver> {
+  explicit Connection(const Agent& agent) {
+    open(agent);
+    (void)try_get_task();
+  }
+  void on_ready() noexcept override {}
+};
+
+/// One poll that waits for a task in a coroutine.
 inline awaitable<void> poll(Agent agent) {
   agent.set_active();
   (void)co_await agent.get_task();
@@ -50,7 +61,7 @@ inline awaitable<void> visit_all(const std::vector<Agent>& agents) {
     const auto message = task->message();
     task->delivered();
     if (!message->request_id().empty()) {
-      (void)co_await agent.on_reply(message->reply());
+      (void)agent.try_on_reply(message->reply());
     }
     agent.change_node_status_after_task();
   }

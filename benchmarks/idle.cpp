@@ -99,5 +99,10 @@ void lookup(benchmark::State& state) {
 PEER("limit", bench::LimitPeer);
 PEER("raw_asio", bench::RawAsioPeer);
 PEER("fedagent", bench::FedagentPeer);
+BENCHMARK(memory<bench::FedagentCoroutinesPeer>)
+    ->Name("W2.memory/fedagent_coroutines")
+    ->Arg(100'000)
+    ->Arg(1'000'000)
+    ->Iterations(1);
 
 BENCHMARK_MAIN();

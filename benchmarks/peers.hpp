@@ -192,6 +192,11 @@ class FedagentPeer {
   void poll_ends(std::size_t number) { agents_[number].change_node_status_after_task(); }
   void park_all() {
     for (const auto& agent : agents_) {
+      connections_.push_back(std::make_unique<user::Connection>(agent));
+    }
+  }
+  void park_all_in_coroutines() {
+    for (const auto& agent : agents_) {
       boost::asio::co_spawn(io_, user::poll(agent), boost::asio::detached);
     }
     settle(io_);
@@ -232,6 +237,13 @@ class FedagentPeer {
   boost::asio::io_context io_{1};
   user::Store store_{io_.get_executor(), options()};
   std::vector<user::Agent> agents_{};
+  std::vector<std::unique_ptr<user::Connection>> connections_{};
+};
+
+/// With a coroutine in `get_task` for each parked poll.
+class FedagentCoroutinesPeer : public FedagentPeer {
+ public:
+  void park_all() { park_all_in_coroutines(); }
 };
 
 /// A peer with so many agents, whose nodes come in a shuffled order. Made once in each process.

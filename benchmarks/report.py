@@ -71,6 +71,12 @@ ROWS = [
         Row("W2.memory", "  WAITING adds", "heap_waiting", targets=((100, None),)),
         Row("W2.memory", "  with a poll parked: heap", "heap_parked", targets=((850, None),)),
         Row("W2.memory", "  with a poll parked: resident", "rss_parked"),
+        Row(
+            "W2.memory",
+            "  the same in a coroutine: heap",
+            "heap_parked",
+            renamed=(("fedagent", "fedagent_coroutines"),),
+        ),
         Row("W2.create", "  making one", targets=((3, "limit"),)),
         Row("W2.lookup", "  finding one", targets=((1.3, "limit"),)),
     ),

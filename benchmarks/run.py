@@ -22,7 +22,7 @@ import report
 HERE = pathlib.Path(__file__).parent
 # These need more than one processor.
 UNPINNED = ("bench_threads", "bench_net_")
-PEERS = ("limit", "raw_asio", "fedagent", "caf")
+PEERS = ("limit", "raw_asio", "fedagent", "fedagent_coroutines", "caf")
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 

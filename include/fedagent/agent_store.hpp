@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
@@ -148,13 +149,18 @@ class AgentStore {
   /// Sends one shared message to every agent. @return How many accepted it.
   std::size_t broadcast(sendable message) const {
     const auto shared = std::move(message).share();
-    // The handlers of what is displaced may add and remove agents.
-    std::vector<agent_type> agents;
-    agents.reserve(size());
-    for_each([&](const agent_type& agent) { agents.push_back(agent); });
     std::size_t accepted = 0;
-    for (const auto& agent : agents) {
+    const auto send = [&](const agent_type& agent) {
       accepted += agent.try_send(shared) ? 1U : 0U;
+    };
+    if (state_->options.overflow == OverflowPolicy::drop_oldest) {
+      // The handlers of what is displaced may add and remove agents.
+      std::vector<agent_type> agents;
+      agents.reserve(size());
+      for_each([&](const agent_type& agent) { agents.push_back(agent); });
+      std::ranges::for_each(agents, send);
+    } else {
+      for_each(send);
     }
     return accepted;
   }

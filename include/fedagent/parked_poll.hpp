@@ -24,13 +24,13 @@ namespace fedagent {
  */
 template <class Transport, class Message, class Observer>
 class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
-  using Agent = NodeAgentAsync<Transport, Message, Observer>;
-  using Core = detail::AgentCore<Transport, Message, Observer>;
-  using Ptr = typename Core::Ptr;
+  // Names that a class derived from this is not likely to use.
+  using core_type = detail::AgentCore<Transport, Message, Observer>;
+  using core_ptr = detail::AgentPtr<core_type>;
 
  public:
-  using task_type = typename Agent::task_type;
-  using error_code = boost::system::error_code;
+  using agent_type = NodeAgentAsync<Transport, Message, Observer>;
+  using task_type = typename agent_type::task_type;
 
   ParkedPoll() noexcept : detail::Waiting<transport_clock_t<Transport>>(errc::poll_ended) {}
   ParkedPoll(const ParkedPoll&) = delete;
@@ -38,9 +38,9 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
 
   /// Opens it, by the agent's `PollPolicy`. @pre It is not open.
   /** @return Why it did not open: `poll_refused`, `removed`, `stopped`; no error when it did. */
-  error_code open(const Agent& agent, SessionId session = 0) {
+  boost::system::error_code open(const agent_type& agent, SessionId session = 0) {
     const auto core = agent.core_;  // a handler may let the agent go
-    const auto now = Agent::clock_type::now();
+    const auto now = agent_type::clock_type::now();
     this->begin_anew();
     state_.session = session;
     state_.superseded = false;
@@ -58,7 +58,7 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
   /** @return None: there is nothing yet, and `on_ready` will be called. @pre It is open. */
   std::optional<boost::system::result<task_type>> try_get_task() {
     this->take_wake_up();
-    const auto core = Ptr::lock(core_);
+    const auto core = core_ptr::lock(core_);
     if (!core) {
       return make_error_code(errc::stopped);
     }
@@ -74,7 +74,7 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
     this->step_out();
     state_.place = nullptr;
     state_.unlink();
-    if (const auto core = Ptr::lock(core_)) {
+    if (const auto core = core_ptr::lock(core_)) {
       core->wake_takers();  // it may have been woken for a task
       core->poll_ended();
     }
@@ -91,9 +91,9 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
  private:
   void on_wake() noexcept override { on_ready(); }
 
-  detail::AgentRef<Core> core_{};
-  typename Core::Poll state_{};
-  typename Agent::time_point until_ = Agent::time_point::max();
+  detail::AgentRef<core_type> core_{};
+  typename core_type::Poll state_{};
+  typename agent_type::time_point until_ = agent_type::time_point::max();
   bool is_open_ = false;
 };
 

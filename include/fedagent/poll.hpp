@@ -50,7 +50,8 @@ class Poll {
    * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
    */
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
-    return Agent::Coroutines::take(core_, &state_, until_, error_);
+    return error_ ? Agent::Coroutines::refuse(error_)
+                  : Agent::Coroutines::take(core_, &state_, until_);
   }
 
  private:

@@ -110,12 +110,11 @@ struct AgentCoroutines {
     co_return awaited.waiter.verdict();
   }
 
+  static awaitable<result<Task<M, clock_type>>> refuse(boost::system::error_code why) {
+    co_return why;
+  }
   static awaitable<result<Task<M, clock_type>>> take(AgentRef<Core> agent,
-                                                     typename Core::Poll* poll, time_point until,
-                                                     boost::system::error_code error = {}) {
-    if (error) {
-      co_return error;
-    }
+                                                     typename Core::Poll* poll, time_point until) {
     auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);

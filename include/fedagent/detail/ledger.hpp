@@ -287,8 +287,6 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     }
   }
 
-  Counters counters;
-
  private:
   // Shows every lease to `settle(record)`, which says whether it has removed it. What it did may
   // have run a handler that did anything, so the list is begun anew after it.
@@ -369,9 +367,15 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   typename Agent::Context& context_;
   /// What polls have taken and nothing has confirmed, the oldest first.
   TaskList<M, clock_type> leases_;
-  Replies<Record, clock_type> replies_;
   std::uint64_t next_sequence_ = 0;
   time_point latest_first_send_ = time_point::min();
+
+ public:
+  // Behind what every message touches, and the rarest last.
+  Counters counters;
+
+ private:
+  Replies<Record, clock_type> replies_;
 };
 
 }  // namespace fedagent::detail

@@ -44,12 +44,11 @@ class PolledConnection
 
   void end(error_code why) noexcept override { this->fail(why); }
   void send_receipt(RelayReceipt receipt) noexcept override {
-    const auto self = this->weak_from_this().lock();
-    if (!self) {
+    if (this->weak_from_this().expired()) {
       return;
     }
     try {
-      boost::asio::co_spawn(this->executor(), write_receipt(self, encode(receipt)),
+      boost::asio::co_spawn(this->executor(), write_receipt(self(), encode(receipt)),
                             boost::asio::detached);
     } catch (...) {
       this->close();

@@ -15,48 +15,85 @@
 // Messages as frames of a `Connection`.
 namespace fedagent::stream::detail {
 
-/// Reads a chunk straight into the message that it belongs to; see `joiner`.
+/// Reads a chunk straight into the message that it belongs to, the `joiner`, in two steps.
+template <class C>
+class ChunkReader {
+ public:
+  ChunkReader(C& c, const FrameHeader& header) : c_(c), header_(header), first_(!c.joiner()) {
+    if (first_) {
+      c_.joiner() = std::make_unique<Joiner>(c_.incoming());
+    }
+    const bool with_ids = first_ && header.length >= ChunkHead::encoded_size;
+    head[0] =
+        boost::asio::buffer(bytes_, with_ids ? ChunkHead::encoded_size : ChunkHead::index_size);
+  }
+  ChunkReader(const ChunkReader&) = delete;
+  ChunkReader& operator=(const ChunkReader&) = delete;
+
+  bool first() const noexcept { return first_; }
+
+  /// To be called when the head is full.
+  boost::system::error_code head_came() {
+    const auto decoded = decode_chunk_head(bytes_);
+    const auto error = first_
+                           ? c_.joiner()->first(header_, decoded, c_.options().limits.max_message)
+                           : c_.joiner()->next(header_, decoded.index);
+    if (error) {
+      return error;
+    }
+    auto& message = c_.joiner()->message();
+    const auto space = c_.joiner()->space();
+    // Of another chunk than the first the ids are there.
+    if (first_) {
+      rest[0] = boost::asio::buffer(message.request_id);
+      rest[1] = boost::asio::buffer(message.destination);
+      rest[2] = boost::asio::buffer(message.source);
+    }
+    rest[3] = boost::asio::buffer(space.data(), space.size());
+    return {};
+  }
+
+  /// To be filled first, and then.
+  typename C::template Spaces<1> head{};
+  typename C::template Spaces<4> rest{};
+
+ private:
+  C& c_;
+  FrameHeader header_;
+  bool first_;
+  std::array<unsigned char, ChunkHead::encoded_size> bytes_{};
+};
+
+/// Reads a chunk.
 template <class C>
 typename C::template awaitable<boost::system::error_code> read_chunk(C& c,
                                                                      const FrameHeader& header) {
-  const bool first = !c.joiner();
-  if (first) {
-    c.joiner() = std::make_unique<Joiner>(c.incoming());
-  }
-  std::array<unsigned char, ChunkHead::encoded_size> bytes{};
-  const std::size_t head_size = first && header.length >= ChunkHead::encoded_size
-                                    ? ChunkHead::encoded_size
-                                    : ChunkHead::index_size;
-  typename C::template Spaces<1> head_space{boost::asio::buffer(bytes, head_size)};
+  ChunkReader<C> chunk(c, header);
   boost::system::error_code error;
-  if (!c.take(head_space)) {
-    auto reading = C::read(c, head_space);
+  if (!c.take(chunk.head)) {
+    auto reading = C::read(c, chunk.head);
     error = co_await std::move(reading);
-    if (error) {
-      co_return error;
-    }
   }
-  const auto head = decode_chunk_head(bytes);
-  error = first ? c.joiner()->first(header, head, c.options().limits.max_message)
-                : c.joiner()->next(header, head.index);
-  if (error) {
-    co_return error;
+  if (!error) {
+    error = chunk.head_came();
   }
-  auto& message = c.joiner()->message();
-  const auto space = c.joiner()->space();
-  // Of another chunk than the first the ids are there.
-  typename C::template Spaces<4> spaces{};
-  if (first) {
-    spaces[0] = boost::asio::buffer(message.request_id);
-    spaces[1] = boost::asio::buffer(message.destination);
-    spaces[2] = boost::asio::buffer(message.source);
-  }
-  spaces[3] = boost::asio::buffer(space.data(), space.size());
-  if (!c.take(spaces)) {
-    auto reading = C::read(c, spaces);
+  if (!error && !c.take(chunk.rest)) {
+    auto reading = C::read(c, chunk.rest);
     error = co_await std::move(reading);
   }
   co_return error;
+}
+
+/// Reads a chunk that has come already. @pre All of it has.
+template <class C>
+boost::system::error_code take_chunk(C& c, const FrameHeader& header) {
+  ChunkReader<C> chunk(c, header);
+  c.take(chunk.head);
+  const auto error = chunk.head_came();
+  if (!error) {
+    c.take(chunk.rest);
+  }
+  return error;
 }
 
 /// What is wrong with a message, so that it cannot be written; no error when nothing is.

@@ -9,6 +9,7 @@
 #include <boost/asio/socket_base.hpp>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -50,14 +51,29 @@ class Connection : public FrameWriter<Stream, Executor, Clock> {
                                      boost::asio::as_tuple(boost::asio::deferred));
   }
   /// Reads what there is, without waiting. What goes wrong the next read will find.
-  void read_ahead() {
+  /** @return Whether there was anything. */
+  bool read_ahead() {
     this->timeouts().read_ended();
     const auto space = this->shared().space.get();
     error_code later;
     inbox_.came(space, this->stream().read_some(space, later));
+    return !idle();
   }
   /// To be called before the reader waits for anything but input.
   void keep_input() { inbox_.keep(); }
+
+  /// The header of the next frame, when all of that has come already, and it is a good one.
+  std::optional<FrameHeader> whole_frame() const noexcept {
+    std::array<unsigned char, FrameHeader::encoded_size> bytes;
+    FrameHeader header;
+    const auto there = inbox_.bytes();
+    if (there.size() < bytes.size() || this->fault()) {
+      return std::nullopt;
+    }
+    std::copy_n(there.begin(), bytes.size(), bytes.begin());
+    const bool whole = !decode(bytes, header) && there.size() >= bytes.size() + header.length;
+    return whole ? std::optional(header) : std::nullopt;
+  }
 
   /// As `read_header`, when the header has come already. @return Whether it has.
   bool take_header(FrameHeader& header, error_code& error) noexcept {

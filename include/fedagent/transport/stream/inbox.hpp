@@ -39,6 +39,7 @@ class Inbox {
  public:
   bool empty() const noexcept { return bytes_.empty(); }
   std::size_t size() const noexcept { return bytes_.size(); }
+  std::string_view bytes() const noexcept { return bytes_; }
 
   /// Moves what there is into the spaces, and their beginnings along. @return Whether all are full.
   template <class Spaces>

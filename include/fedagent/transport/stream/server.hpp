@@ -195,10 +195,7 @@ class Server {
   template <class Stream, class Layer>
   static void start(const std::shared_ptr<State>& state, Stream stream, const Layer& layer) {
     using Connection = detail::ServerConnection<Store, Stream, Layer>;
-    boost::asio::co_spawn(
-        state->executor,
-        Connection::serve(std::make_shared<Connection>(std::move(stream), layer, state)),
-        boost::asio::detached);
+    Connection::start(std::make_shared<Connection>(std::move(stream), layer, state));
   }
 
   static awaitable<void> pause(State& state, Duration duration) {

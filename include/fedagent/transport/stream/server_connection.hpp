@@ -31,6 +31,15 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
   ~ServerConnection() override { this->state().remove(*this); }
 
+  /// The whole life of a connection that nobody awaits.
+  static void start(const std::shared_ptr<ServerConnection>& c) {
+    if constexpr (is_socket<Stream>) {
+      boost::asio::co_spawn(c->executor(), begin(c), boost::asio::detached);
+    } else {
+      boost::asio::co_spawn(c->executor(), serve(c), boost::asio::detached);
+    }
+  }
+
   /// The whole life of a connection.
   static awaitable<void> serve(std::shared_ptr<ServerConnection> c) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
@@ -39,17 +48,8 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       auto greeting = greet(*c);
       why = co_await std::move(greeting);
       while (!why) {
-        // Here connections spend their time, so this frame is kept small.
-        if constexpr (is_socket<Stream>) {
-          if (c->idle() && c->flush_at_once()) {
-            std::tie(why) = co_await c->async_next_frame();
-            c->read_ahead();
-          }
-        }
-        if (!why) {
-          auto taking = take_next(c);
-          why = co_await std::move(taking);
-        }
+        auto taking = take_next(c);
+        why = co_await std::move(taking);
       }
     } catch (...) {
       why = errc::internal;
@@ -59,6 +59,82 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
 
  private:
+  // ---- a socket: while nothing comes there is no coroutine, and for small frames there is none
+
+  static awaitable<void> begin(std::shared_ptr<ServerConnection> c) {
+    error_code why;
+    try {
+      auto greeting = greet(*c);
+      why = co_await std::move(greeting);
+    } catch (...) {
+      why = errc::internal;
+    }
+    auto going_on = go_on(c, why);
+    co_await std::move(going_on);
+  }
+
+  static void watch(std::shared_ptr<ServerConnection> c) {
+    auto next_frame = c->async_next_frame();
+    std::move(next_frame)([c = std::move(c)](std::tuple<error_code> came) {
+      auto why = std::get<0>(came);
+      const bool some = c->read_ahead();
+      if (!why && some) {
+        why = c->take_whole_frames();
+        if (!why && c->idle() && c->flush_at_once()) {
+          return watch(c);
+        }
+      }
+      c->keep_input();
+      boost::asio::co_spawn(c->executor(), go_on(c, why), boost::asio::detached);
+    });
+  }
+
+  // What takes its time: a frame of which there is a part, or nothing, which is how a stream ends.
+  static awaitable<void> go_on(std::shared_ptr<ServerConnection> c, error_code why) {
+    try {
+      do {
+        if (!why) {
+          auto taking = take_next(c);
+          why = co_await std::move(taking);
+        }
+      } while (!why && !(c->idle() && c->flush_at_once()));
+    } catch (...) {
+      why = errc::internal;
+    }
+    if (!why) {
+      co_return watch(std::move(c));
+    }
+    auto ending = finish(c, why);
+    co_await std::move(ending);
+  }
+
+  // Takes frames that have come whole, as far as that needs no waiting.
+  error_code take_whole_frames() {
+    error_code error;
+    try {
+      for (auto header = this->whole_frame(); header && !error; header = this->whole_frame()) {
+        if (header->type != FrameType::poll && header->type != FrameType::ping &&
+            header->type != FrameType::reply) {
+          break;
+        }
+        this->take_header(*header, error);
+        note_life(*header);
+        if (header->type == FrameType::reply) {
+          const bool first = !this->joiner();
+          error = detail::take_chunk(*this, *header);
+          error = error ? error : chunk_came(header->type, first);
+        } else {
+          error = signal_came(header->type);
+        }
+      }
+    } catch (...) {
+      error = errc::internal;
+    }
+    return error;
+  }
+
+  // ---- frames of any kind
+
   static awaitable<void> finish(std::shared_ptr<ServerConnection> c, error_code why) {
     const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
     if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
@@ -147,36 +223,42 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     return this->state().register_node(*this, hello);
   }
 
+  // A poll and a message are signs of life by themselves, once they are whole.
+  void note_life(const FrameHeader& header) {
+    if (header.type != FrameType::poll && (!header.last || this->joiner())) {
+      this->state().alive(*this);
+    }
+  }
+
   static awaitable<error_code> take_frame(const std::shared_ptr<ServerConnection>& c,
                                           FrameHeader header) {
-    // A poll and a message are signs of life by themselves, once they are whole.
-    if (header.type != FrameType::poll && (!header.last || c->joiner())) {
-      c->state().alive(*c);
-    }
+    c->note_life(header);
     switch (header.type) {
       case FrameType::reply:
       case FrameType::overlay:
-        return take_chunk(*c, header);
+        return take_message(*c, header);
       case FrameType::feedback:
         return take_feedback(*c, header);
       case FrameType::error:
         return take_error(*c, header);
       default:
-        return take_signal(c, header.type);
+        return take_signal(*c, header.type);
     }
   }
 
   // What has no payload, and what is not expected.
-  static awaitable<error_code> take_signal(const std::shared_ptr<ServerConnection>& c,
-                                           FrameType type) {
+  static awaitable<error_code> take_signal(ServerConnection& c, FrameType type) {
+    co_return c.signal_came(type);
+  }
+  error_code signal_came(FrameType type) {
     if (type == FrameType::poll) {
-      co_return c->take_poll();
+      return this->take_poll();
     }
     if (type != FrameType::ping) {
-      co_return errc::unexpected_frame;
+      return errc::unexpected_frame;
     }
-    c->postpone(FrameType::pong, {});
-    co_return error_code();
+    this->postpone(FrameType::pong, {});
+    return {};
   }
 
   static awaitable<error_code> take_error(ServerConnection& c, FrameHeader header) {
@@ -190,47 +272,66 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
     co_return error;
   }
 
-  static awaitable<error_code> take_chunk(ServerConnection& c, FrameHeader header) {
+  static awaitable<error_code> take_message(ServerConnection& c, FrameHeader header) {
     const bool first = !c.joiner();
     auto reading = read_chunk(c, header);
     error_code error = co_await std::move(reading);
-    if (!error && first) {
-      error = c.check_ids(header.type);
+    if (!error) {
+      error = c.chunk_came(header.type, first);
     }
-    if (error || !c.joiner()->whole()) {
+    if (error || header.type == FrameType::reply || !c.joiner()->whole()) {
       co_return error;
     }
+    // A forwarder of the user may take its time.
     c.keep_input();
-    if (header.type == FrameType::overlay && c.postponed()) {
-      // A forwarder of the user may take its time.
+    if (c.postponed()) {
       auto flushing = Base::flush(c);
       error = co_await std::move(flushing);
       if (error) {
         co_return error;
       }
     }
-    Message message = c.joiner()->take();
-    c.joiner().reset();
-    message.source = c.node_id();
+    Message message = c.whole_message();
     ReplyResult taken = make_error_code(fedagent::errc::stopped);
     if (c.state().store != nullptr) {
-      // A forwarder of the user may throw; its peer learns no more than that.
+      // It may throw; its peer learns no more than that.
       try {
-        auto& store = *c.state().store;
-        if (header.type == FrameType::reply) {
-          taken = try_serve_reply(store, c.node_id(), std::move(message));
-        } else {
-          auto receipt = c.receipt_for(message);
-          auto serving =
-              serve_reply(store, std::string(c.node_id()), std::move(message), std::move(receipt));
-          taken = co_await std::move(serving);
-        }
+        auto receipt = c.receipt_for(message);
+        auto serving = serve_reply(*c.state().store, std::string(c.node_id()), std::move(message),
+                                   std::move(receipt));
+        taken = co_await std::move(serving);
       } catch (...) {
         taken = make_error_code(fedagent::errc::handler_failed);
       }
     }
     c.postpone(FrameType::reply_result, encode(taken));
     co_return error;
+  }
+
+  // A reply that is whole is taken; an overlay message waits for the forwarder.
+  error_code chunk_came(FrameType type, bool first) {
+    if (const auto error = first ? check_ids(type) : error_code()) {
+      return error;
+    }
+    if (type == FrameType::reply && this->joiner()->whole()) {
+      Message message = whole_message();
+      ReplyResult taken = make_error_code(fedagent::errc::stopped);
+      try {
+        if (this->state().store != nullptr) {
+          taken = try_serve_reply(*this->state().store, this->node_id(), std::move(message));
+        }
+      } catch (...) {
+        taken = make_error_code(fedagent::errc::handler_failed);
+      }
+      this->postpone(FrameType::reply_result, encode(taken));
+    }
+    return {};
+  }
+  Message whole_message() {
+    Message message = this->joiner()->take();
+    this->joiner().reset();
+    message.source = this->node_id();
+    return message;
   }
 
   // The receipt goes to where the source is then: it may have come back in another connection.

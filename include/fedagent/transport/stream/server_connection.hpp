@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "fedagent/detail/waiter.hpp"
 #include "fedagent/service.hpp"
 #include "fedagent/transport/stream/chunks.hpp"
 #include "fedagent/transport/stream/polled_connection.hpp"
@@ -31,31 +32,38 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
   ~ServerConnection() override { this->state().remove(*this); }
 
-  /// The whole life of a connection that nobody awaits.
+  /// Begins the life of a connection.
   static void start(const std::shared_ptr<ServerConnection>& c) {
-    if constexpr (is_socket<Stream>) {
-      boost::asio::co_spawn(c->executor(), begin(c), boost::asio::detached);
-    } else {
-      boost::asio::co_spawn(c->executor(), serve(c), boost::asio::detached);
-    }
+    boost::asio::co_spawn(c->executor(), is_socket<Stream> ? begin(c) : serve(c),
+                          boost::asio::detached);
   }
 
-  /// The whole life of a connection.
+  /// The whole life of a connection. Cancelled, it closes it.
   static awaitable<void> serve(std::shared_ptr<ServerConnection> c) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
-    error_code why;
-    try {
-      auto greeting = greet(*c);
-      why = co_await std::move(greeting);
-      while (!why) {
-        auto taking = take_next(c);
-        why = co_await std::move(taking);
+    if constexpr (is_socket<Stream>) {
+      start(c);
+      auto ending = until_ended(*c);
+      co_await std::move(ending);
+    } else {
+      error_code why;
+      try {
+        auto greeting = greet(*c);
+        why = co_await std::move(greeting);
+        while (!why) {
+          auto taking = take_next(c);
+          why = co_await std::move(taking);
+        }
+      } catch (...) {
+        why = errc::internal;
       }
-    } catch (...) {
-      why = errc::internal;
+      const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
+      if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
+        c->close();
+      }
+      auto ending = finish(c, why);
+      co_await std::move(ending);
     }
-    auto ending = finish(c, why);
-    co_await std::move(ending);
   }
 
  private:
@@ -136,10 +144,6 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   // ---- frames of any kind
 
   static awaitable<void> finish(std::shared_ptr<ServerConnection> c, error_code why) {
-    const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
-    if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
-      c->close();
-    }
     try {
       auto end = Base::wind_up(*c, why, c->peer_left_);
       co_await std::move(end);
@@ -147,6 +151,21 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       c->close();
     }
     c->state().report(*c, c->fault());
+    c->ended_ = true;
+    c->awaited_.wake_all();
+  }
+
+  static awaitable<void> until_ended(ServerConnection& c) {
+    fedagent::detail::Waiter<typename Store::clock_type, typename Store::executor_type> waiter(
+        c.executor());
+    c.awaited_.push_back(waiter);
+    while (!c.ended_) {
+      co_await waiter.async_wake_up();
+      waiter.woke_up(co_await boost::asio::this_coro::cancellation_state);
+      if (waiter.verdict()) {
+        c.close();
+      }
+    }
   }
 
   static awaitable<error_code> take_next(const std::shared_ptr<ServerConnection>& c) {
@@ -387,7 +406,10 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
   }
 
   [[no_unique_address]] Layer layer_;
+  /// Whoever awaits the end.
+  fedagent::detail::WaitList<typename Store::clock_type> awaited_;
   bool peer_left_ = false;
+  bool ended_ = false;
 };
 
 }  // namespace fedagent::stream::detail

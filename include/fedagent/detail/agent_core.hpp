@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "fedagent/detail/admission.hpp"
 #include "fedagent/detail/ledger.hpp"
 #include "fedagent/send_options.hpp"
 #include "fedagent/task.hpp"
@@ -336,47 +337,30 @@ class AgentCore final : public Presence<T, M, O> {
     context->hooks(hook::reply, id, message, disposition);
   }
 
-  // `queue_full` is the last reason looked at, so that whoever waits for room waits for room only.
   error_code refusal_of(const M& message, const RequestId& request_id, const Record* open,
                         bool handled, const Options& options, bool in_line, time_point now) {
     if (this->ended()) {
       return this->ended();
     }
-    const auto size = message_traits<M>::size(message);
-    const auto& limits = context->options;
-    const auto age = now - options.first_send_time.value_or(now);
-    const bool again = options.retry_count > 0;
-    const bool lost = this->status().status() == NodeActiveStatus::disconnected;
     auto& queue = ledger().queue;
-    const std::pair<bool, errc> reasons[] = {
-        {handled && request_id.text.empty(), errc::request_id_missing},
-        {open != nullptr, errc::duplicate_request_id},
-        {now >= options.deadline, errc::deadline_passed},
-        {limits.max_age > Duration::zero() && age >= limits.max_age, errc::expired},
-        {!again && lost && limits.when_disconnected == DisconnectedPolicy::refuse,
-         errc::disconnected},
-        {!again && limits.max_queued_bytes > 0 && size > limits.max_queued_bytes,
-         errc::message_too_large},
-        {!again && limits.overflow == OverflowPolicy::wait && !in_line && !queue.senders.empty(),
-         errc::queue_full},
-    };
-    for (const auto& [holds, reason] : reasons) {
-      if (holds) {
-        return reason;
-      }
-    }
-    if (again) {
-      return {};
-    }
-    if (queue.has_room(size, limits)) {
-      return {};
+    const auto& limits = context->options;
+    const Arrival arrival{.size = message_traits<M>::size(message),
+                          .handled = handled,
+                          .has_id = !request_id.text.empty(),
+                          .id_is_open = open != nullptr,
+                          .node_is_lost = this->status().status() == NodeActiveStatus::disconnected,
+                          .others_wait = !in_line && !queue.senders.empty()};
+    const auto refusal = detail::refusal_of<clock_type>(arrival, options, limits, now);
+    if (refusal || options.retry_count > 0 || queue.has_room(arrival.size, limits)) {
+      return refusal;
     }
     if (limits.overflow != OverflowPolicy::drop_oldest) {
       return errc::queue_full;
     }
-    ledger().drop_oldest_while([&] { return !queue.has_room(size, limits); }, errc::displaced);
+    ledger().drop_oldest_while([&] { return !queue.has_room(arrival.size, limits); },
+                               errc::displaced);
     // The handlers of what was displaced may have done anything.
-    if (!queue.has_room(size, limits)) {
+    if (!queue.has_room(arrival.size, limits)) {
       return errc::queue_full;
     }
     if (!this->ended() && find_request(request_id) != nullptr) {

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <algorithm>
+#include <boost/system/result.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fedagent/fedbiomed/error.hpp"
+#include "fedagent/fedbiomed/wire.hpp"
+
+namespace fedagent::fedbiomed {
+
+/// The most bytes of a chunk: 4,000,000 with all that protobuf puts before them.
+inline constexpr std::size_t chunk_size = 3'999'967;
+
+/// Cuts an encoded message into chunks (c.3).
+/**
+ * @par Lifetimes
+ * The bytes must outlive it and the chunks.
+ */
+class ChunkSplitter {
+ public:
+  /// @pre The bytes are not empty; they make at most 2^31 - 1 pieces.
+  explicit ChunkSplitter(std::string_view bytes, std::size_t piece = chunk_size) noexcept
+      : bytes_(bytes), piece_(piece) {}
+
+  std::int32_t count() const noexcept {
+    return static_cast<std::int32_t>((bytes_.size() + piece_ - 1) / piece_);
+  }
+  /// @pre From 1 to `count`.
+  Chunk chunk(std::int32_t iteration) const noexcept {
+    return {count(), iteration,
+            bytes_.substr(static_cast<std::size_t>(iteration - 1) * piece_, piece_)};
+  }
+
+ private:
+  std::string_view bytes_;
+  std::size_t piece_;
+};
+
+/// Joins the chunks of the messages that come one after another in a stream (c.3, E13, E16).
+/**
+ * The memory follows what has arrived, not what the first chunk claims.
+ */
+class ChunkJoiner {
+ public:
+  /// @param max_message The most bytes of a message.
+  explicit ChunkJoiner(std::size_t max_message) noexcept : max_message_(max_message) {}
+
+  /// Goes on with a chunk.
+  /**
+   * @pre A message that was whole has been taken.
+   * @return Whether the message is whole now.
+   * @par Errors
+   * `bad_chunk_count`, `bad_chunk_order`, `chunk_size_changed`, `empty_chunk`,
+   * `message_too_large`. What had come of the message is gone then: end the stream.
+   */
+  boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
+                                  std::string_view bytes) {
+    if (const auto error = check(size, iteration, bytes)) {
+      bytes_.clear();
+      count_ = 0;
+      joined_ = 0;
+      return {boost::system::in_place_error, error};
+    }
+    count_ = size;
+    joined_ = iteration;
+    bytes_.append(bytes);
+    return joined_ == count_;
+  }
+
+  /// The message. @pre `add` has returned true.
+  std::string take() noexcept {
+    count_ = 0;
+    joined_ = 0;
+    return std::exchange(bytes_, {});
+  }
+
+  /// Whether a part of a message is there: a stream that ends now is truncated.
+  bool begun() const noexcept { return joined_ > 0; }
+
+ private:
+  boost::system::error_code check(std::int32_t size, std::int32_t iteration,
+                                  std::string_view bytes) const noexcept {
+    if (size <= 0) {
+      return errc::bad_chunk_count;
+    }
+    if (begun() && size != count_) {
+      return errc::chunk_size_changed;
+    }
+    if (iteration != joined_ + 1 || iteration > size) {
+      return errc::bad_chunk_order;
+    }
+    if (bytes.empty()) {
+      return errc::empty_chunk;
+    }
+    if (bytes.size() > max_message_ - bytes_.size()) {
+      return errc::message_too_large;
+    }
+    return {};
+  }
+
+  std::string bytes_;
+  std::size_t max_message_;
+  std::int32_t count_ = 0;
+  std::int32_t joined_ = 0;
+};
+
+}  // namespace fedagent::fedbiomed

@@ -1,0 +1,340 @@
+#pragma once
+
+#include <boost/system/result.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <variant>
+
+#include "fedagent/fedbiomed/codec.hpp"
+#include "fedagent/fedbiomed/fields.hpp"
+#include "fedagent/fedbiomed/json.hpp"
+#include "fedagent/fedbiomed/version.hpp"
+
+/// @file
+/// What nodes reply (c.7). Each has the node's id; its name is there since version 7. The request
+/// id, the researcher's id and the version are those of the `Message`.
+
+namespace fedagent::fedbiomed {
+
+namespace detail {
+
+template <class T>
+constexpr auto node_id_field() {
+  return field("node_id", &T::node_id);
+}
+template <class T>
+constexpr auto node_name_field() {
+  return field("node_name", &T::node_name).since(Version::v7);
+}
+
+}  // namespace detail
+
+struct PingReply {
+  static constexpr std::string_view message_class = "PingReply";
+  std::string node_id{};
+  std::string node_name{};
+
+  static constexpr auto fields() {
+    using T = PingReply;
+    return std::tuple(detail::node_id_field<T>(), detail::node_name_field<T>());
+  }
+};
+
+struct SearchReply {
+  static constexpr std::string_view message_class = "SearchReply";
+  /// Maps that describe a data set each.
+  Json databases = Json::array();
+  std::string node_id{};
+  std::string node_name{};
+  std::int64_t count = 0;
+
+  static constexpr auto fields() {
+    using T = SearchReply;
+    return std::tuple(detail::field("databases", &T::databases, detail::json_array),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      detail::field("count", &T::count));
+  }
+};
+
+struct ListReply {
+  static constexpr std::string_view message_class = "ListReply";
+  bool success = true;
+  Json databases = Json::array();
+  std::string node_id{};
+  std::string node_name{};
+  std::int64_t count = 0;
+
+  static constexpr auto fields() {
+    using T = ListReply;
+    return std::tuple(detail::field("success", &T::success),
+                      detail::field("databases", &T::databases, detail::json_array),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      detail::field("count", &T::count));
+  }
+};
+
+struct ApprovalReply {
+  static constexpr std::string_view message_class = "ApprovalReply";
+  std::optional<std::string> training_plan_id{};
+  std::string message{};
+  std::string node_id{};
+  std::string node_name{};
+  /// Always 0.
+  std::int64_t status = 0;
+  bool success = true;
+
+  static constexpr auto fields() {
+    using T = ApprovalReply;
+    using detail::field;
+    return std::tuple(field("training_plan_id", &T::training_plan_id),
+                      field("message", &T::message), detail::node_id_field<T>(),
+                      detail::node_name_field<T>(), field("status", &T::status),
+                      field("success", &T::success));
+  }
+};
+
+struct TrainingPlanStatusReply {
+  static constexpr std::string_view message_class = "TrainingPlanStatusReply";
+  std::string node_id{};
+  std::string node_name{};
+  std::string experiment_id{};
+  bool success = true;
+  bool approval_obligation = false;
+  std::string status{};
+  std::string msg{};
+  std::string training_plan{};
+  std::optional<std::string> training_plan_id{};
+
+  static constexpr auto fields() {
+    using T = TrainingPlanStatusReply;
+    using detail::field;
+    return std::tuple(detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("experiment_id", &T::experiment_id), field("success", &T::success),
+                      field("approval_obligation", &T::approval_obligation),
+                      field("status", &T::status), field("msg", &T::msg),
+                      field("training_plan", &T::training_plan),
+                      field("training_plan_id", &T::training_plan_id));
+  }
+};
+
+struct TrainReply {
+  static constexpr std::string_view message_class = "TrainReply";
+  std::string experiment_id{};
+  bool success = true;
+  std::string node_id{};
+  std::string node_name{};
+  std::string dataset_id{};
+  Json timing = Json::object();
+  std::string msg{};
+  std::optional<std::string> state_id{};
+  std::optional<std::int64_t> sample_size{};
+  bool encrypted = false;
+  /// A map, or an array when encrypted.
+  std::optional<Json> params{};
+  std::optional<Json> optimizer_args{};
+  std::optional<Json> optim_aux_var{};
+  std::optional<Json> encryption_factor{};
+
+  static constexpr auto fields() {
+    using T = TrainReply;
+    using detail::field;
+    using detail::json_array;
+    using detail::json_map;
+    return std::tuple(field("experiment_id", &T::experiment_id), field("success", &T::success),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("dataset_id", &T::dataset_id), field("timing", &T::timing, json_map),
+                      field("msg", &T::msg), field("state_id", &T::state_id),
+                      field("sample_size", &T::sample_size),
+                      field("encrypted", &T::encrypted).defaulted(),
+                      field("params", &T::params, json_map | json_array),
+                      field("optimizer_args", &T::optimizer_args, json_map),
+                      field("optim_aux_var", &T::optim_aux_var, json_map),
+                      field("encryption_factor", &T::encryption_factor, json_array));
+  }
+};
+
+struct FAReply {
+  static constexpr std::string_view message_class = "FAReply";
+  static constexpr Version first_version = Version::v7;
+  std::string experiment_id{};
+  std::string fa_id{};
+  std::string node_id{};
+  std::string node_name{};
+  std::optional<Json> stats{};
+  std::optional<Json> output{};
+  bool encrypted = false;
+  std::optional<Json> params_encrypted{};
+  std::optional<Json> output_schema{};
+
+  /// What is encrypted is in its own two fields, and not in `output`.
+  bool is_consistent() const noexcept {
+    return encrypted ? params_encrypted && output_schema && !output
+                     : !params_encrypted && !output_schema;
+  }
+
+  static constexpr auto fields() {
+    using T = FAReply;
+    using detail::field;
+    using detail::json_array;
+    return std::tuple(field("experiment_id", &T::experiment_id), field("fa_id", &T::fa_id),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("stats", &T::stats, json_array),
+                      field("output", &T::output, detail::json_map),
+                      field("encrypted", &T::encrypted).defaulted(),
+                      field("params_encrypted", &T::params_encrypted, json_array),
+                      field("output_schema", &T::output_schema, json_array));
+  }
+};
+
+struct PreprocReply {
+  static constexpr std::string_view message_class = "PreprocReply";
+  static constexpr Version first_version = Version::v7;
+  std::string experiment_id{};
+  std::string node_id{};
+  std::string node_name{};
+  std::string msg{};
+  Json preproc_output = Json::object();
+  std::optional<std::string> state_id{};
+
+  static constexpr auto fields() {
+    using T = PreprocReply;
+    using detail::field;
+    return std::tuple(field("experiment_id", &T::experiment_id), detail::node_id_field<T>(),
+                      detail::node_name_field<T>(), field("msg", &T::msg),
+                      field("preproc_output", &T::preproc_output, detail::json_map),
+                      field("state_id", &T::state_id));
+  }
+};
+
+struct SecaggReply {
+  static constexpr std::string_view message_class = "SecaggReply";
+  std::string secagg_id{};
+  bool success = true;
+  std::string node_id{};
+  std::string node_name{};
+  /// In version 5 always there.
+  std::optional<std::string> msg{};
+
+  static constexpr auto fields() {
+    using T = SecaggReply;
+    using detail::field;
+    return std::tuple(field("secagg_id", &T::secagg_id), field("success", &T::success),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("msg", &T::msg).nil_since(Version::v7));
+  }
+};
+
+struct AdditiveSSSetupReply {
+  static constexpr std::string_view message_class = "AdditiveSSSetupReply";
+  std::string secagg_id{};
+  bool success = true;
+  std::string node_id{};
+  std::string node_name{};
+  std::optional<std::string> msg{};
+  /// An integer, often one of more than 64 bits, or an array.
+  Json share = 0;
+
+  static constexpr auto fields() {
+    using T = AdditiveSSSetupReply;
+    using detail::field;
+    return std::tuple(field("secagg_id", &T::secagg_id), field("success", &T::success),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("msg", &T::msg),
+                      field("share", &T::share, detail::json_integer | detail::json_array));
+  }
+};
+
+struct SecaggDeleteReply {
+  static constexpr std::string_view message_class = "SecaggDeleteReply";
+  std::string secagg_id{};
+  bool success = true;
+  std::string node_id{};
+  std::string node_name{};
+  std::optional<std::string> msg{};
+
+  static constexpr auto fields() {
+    using T = SecaggDeleteReply;
+    using detail::field;
+    return std::tuple(field("secagg_id", &T::secagg_id), field("success", &T::success),
+                      detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("msg", &T::msg));
+  }
+};
+
+/// The node could not do what it was asked, or could not read it: then without a request id (H22).
+struct ErrorMessage {
+  static constexpr std::string_view message_class = "ErrorMessage";
+  std::string node_id{};
+  std::string node_name{};
+  std::string extra_msg{};
+  /// A name, "FB300" for one.
+  std::optional<std::string> errnum{};
+
+  static constexpr auto fields() {
+    using T = ErrorMessage;
+    using detail::field;
+    return std::tuple(detail::node_id_field<T>(), detail::node_name_field<T>(),
+                      field("extra_msg", &T::extra_msg), field("errnum", &T::errnum));
+  }
+};
+
+/// From node to node; what is inside is encrypted.
+struct OverlayMessage {
+  static constexpr std::string_view message_class = "OverlayMessage";
+  static constexpr bool without_request_id = true;
+  /// The source.
+  std::string node_id{};
+  std::string dest_node_id{};
+  Bytes overlay{};
+  bool setup = false;
+  Bytes salt{};
+  Bytes nonce{};
+
+  static constexpr auto fields() {
+    using T = OverlayMessage;
+    using detail::field;
+    return std::tuple(detail::node_id_field<T>(), field("dest_node_id", &T::dest_node_id),
+                      field("overlay", &T::overlay), field("setup", &T::setup),
+                      field("salt", &T::salt), field("nonce", &T::nonce));
+  }
+};
+
+/// Any reply to a request.
+using Reply = std::variant<PingReply, SearchReply, ListReply, ApprovalReply,
+                           TrainingPlanStatusReply, TrainReply, FAReply, PreprocReply, SecaggReply,
+                           AdditiveSSSetupReply, SecaggDeleteReply, ErrorMessage>;
+
+namespace detail {
+
+template <std::size_t I = 0>
+boost::system::result<Reply> decode_reply_from(const Message& message, std::string_view* fault) {
+  if constexpr (I == std::variant_size_v<Reply>) {
+    return make_error_code(errc::unknown_class);
+  } else {
+    using Class = std::variant_alternative_t<I, Reply>;
+    if (message.type() != Class::message_class) {
+      return decode_reply_from<I + 1>(message, fault);
+    }
+    auto body = decode<Class>(message, fault);
+    if (!body) {
+      return body.error();
+    }
+    return Reply(*std::move(body));
+  }
+}
+
+}  // namespace detail
+
+/// Reads a reply of whatever class it is.
+/** @par Errors `unknown_class` when it is none of `Reply`, and those of `decode`. */
+inline boost::system::result<Reply> decode_reply(const Message& message,
+                                                 std::string_view* fault = nullptr) {
+  return detail::decode_reply_from(message, fault);
+}
+
+}  // namespace fedagent::fedbiomed

@@ -69,6 +69,15 @@ enum class errc {
 
   /// The value is not the extra type that was asked for, or not a well-formed one.
   bad_extra_type,
+
+  // What is wrong with the certificate of a server.
+
+  /// It is not a PEM certificate.
+  bad_certificate,
+  /// Its subject has no organization (O), which nodes take for the id of the researcher.
+  no_organization,
+  /// The organization is not the researcher id that the options name.
+  other_organization,
 };
 
 namespace detail {
@@ -123,11 +132,17 @@ constexpr const char* describe(errc error) noexcept {
       return "the protocol version is not the expected one";
     case errc::bad_extra_type:
       return "the value is not a well-formed one of the expected extra type";
+    case errc::bad_certificate:
+      return "the certificate is not a PEM certificate";
+    case errc::no_organization:
+      return "the certificate has no organization (O), which must be the researcher id";
+    case errc::other_organization:
+      return "the organization (O) of the certificate is not the researcher id";
   }
   return "unknown fedagent.fedbiomed error";
 }
 
-inline constexpr int last_errc = static_cast<int>(errc::bad_extra_type);
+inline constexpr int last_errc = static_cast<int>(errc::other_organization);
 
 class ErrorCategory final : public boost::system::error_category {
  public:

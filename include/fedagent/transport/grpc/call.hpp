@@ -34,6 +34,8 @@ class CallOwner {
  public:
   /// The call has news.
   virtual void look() noexcept = 0;
+  /// Cancels the coroutine.
+  virtual void cancel() noexcept = 0;
 
   const Executor executor;
   /// That of its coroutine, while it waits.
@@ -105,6 +107,12 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     return finish_ == Ending::none ? detail::identity_of(*context_->auth_context()) : Identity();
   }
 
+  /// Where the client is connected from, as gRPC words it. Empty once the call has ended.
+  std::string peer() const {
+    const std::lock_guard lock(mutex_);
+    return finish_ == Ending::none ? context_->peer() : std::string();
+  }
+
   /// Waits for the next message of the client.
   /**
    * @par Errors
@@ -161,6 +169,13 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
   bool cancelled() const noexcept {
     const std::lock_guard lock(mutex_);
     return cancelled_;
+  }
+
+  /// Cancels the coroutine that serves the call, as if the client were gone; the call stays open.
+  void cancel_wait() noexcept {
+    if (owner_ != nullptr) {
+      owner_->cancel();
+    }
   }
 
   /// For the server.

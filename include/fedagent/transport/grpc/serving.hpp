@@ -48,8 +48,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
   }
 
   void look() noexcept override {
-    // The slot of a coroutine that has not begun yet must not be used.
-    if (begun_ && !told_ && call_->cancelled()) {
+    if (!told_ && call_->cancelled()) {
       cancel();
     } else if (this->waiter != nullptr) {
       this->waiter->wake();
@@ -59,19 +58,19 @@ class Serving final : public CallOwner<typename State::executor_type>,
   /// The server stops.
   void end() noexcept {
     call_->finish(gone());
-    if (begun_ && !told_) {
-      cancel();
+    cancel();
+  }
+
+  void cancel() noexcept override {
+    // The slot of a coroutine that has not begun yet must not be used; and once is enough.
+    if (begun_ && !std::exchange(told_, true)) {
+      peer_gone_.emit(boost::asio::cancellation_type::terminal);
     }
   }
 
  private:
   static ::grpc::Status gone() {
     return {::grpc::StatusCode::UNAVAILABLE, "the server has stopped"};
-  }
-
-  void cancel() noexcept {
-    told_ = true;
-    peer_gone_.emit(boost::asio::cancellation_type::terminal);
   }
 
   // The object lives as long as this coroutine's completion handler does.

@@ -4,6 +4,7 @@
 #include <boost/system/result.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -60,7 +61,16 @@ class ChunkJoiner {
    */
   boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
                                   std::string_view bytes) {
-    if (const auto error = check(size, iteration, bytes)) {
+    return add(size, iteration, std::span(&bytes, 1));
+  }
+  /// As above, with the bytes of the chunk in several pieces.
+  boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
+                                  std::span<const std::string_view> pieces) {
+    std::size_t total = 0;
+    for (const auto piece : pieces) {
+      total += piece.size();
+    }
+    if (const auto error = check(size, iteration, total)) {
       bytes_.clear();
       count_ = 0;
       joined_ = 0;
@@ -68,7 +78,12 @@ class ChunkJoiner {
     }
     count_ = size;
     joined_ = iteration;
-    bytes_.append(bytes);
+    if (size == 1) {
+      bytes_.reserve(total);
+    }
+    for (const auto piece : pieces) {
+      bytes_.append(piece);
+    }
     return joined_ == count_;
   }
 
@@ -84,7 +99,7 @@ class ChunkJoiner {
 
  private:
   boost::system::error_code check(std::int32_t size, std::int32_t iteration,
-                                  std::string_view bytes) const noexcept {
+                                  std::size_t bytes) const noexcept {
     if (size <= 0) {
       return errc::bad_chunk_count;
     }
@@ -94,10 +109,10 @@ class ChunkJoiner {
     if (iteration != joined_ + 1 || iteration > size) {
       return errc::bad_chunk_order;
     }
-    if (bytes.empty()) {
+    if (bytes == 0) {
       return errc::empty_chunk;
     }
-    if (bytes.size() > max_message_ - bytes_.size()) {
+    if (bytes > max_message_ - bytes_.size()) {
       return errc::message_too_large;
     }
     return {};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fedagent/fedbiomed/received_chunk.hpp"
 #include "fedagent/fedbiomed/service.hpp"
 
 namespace fedagent::fedbiomed::detail {
@@ -29,7 +30,7 @@ class ReplyCall {
         }
         co_return;
       }
-      const auto whole = incoming.add(grpc::Bytes(*bytes));
+      const auto whole = incoming.add(*bytes);
       if (!whole) {
         co_return call->finish(whole.error());
       }
@@ -65,19 +66,19 @@ class ReplyCall {
     Incoming& operator=(const Incoming&) = delete;
     ~Incoming() { give_back(); }
 
-    Added add(const grpc::Bytes& bytes) {
-      const auto chunk = decode_chunk(bytes.view());
-      if (!bytes.good() || !chunk) {
+    Added add(const ::grpc::ByteBuffer& buffer) {
+      const ReceivedChunk chunk(buffer);
+      if (!chunk.good()) {
         return status_of(errc::bad_protobuf);
       }
       const auto limit = state->options.max_incoming_bytes;
-      if (limit > 0 && chunk->bytes.size() > limit - std::min(limit, state->incoming_bytes)) {
+      if (limit > 0 && buffer.Length() > limit - std::min(limit, state->incoming_bytes)) {
         return ::grpc::Status(::grpc::StatusCode::RESOURCE_EXHAUSTED,
                               "the server is receiving as many bytes as it can hold");
       }
-      taken += chunk->bytes.size();
-      state->incoming_bytes += chunk->bytes.size();
-      const auto whole = joiner.add(chunk->size, chunk->iteration, chunk->bytes);
+      taken += buffer.Length();
+      state->incoming_bytes += buffer.Length();
+      const auto whole = joiner.add(chunk.size(), chunk.iteration(), chunk.pieces());
       return whole ? Added(*whole) : Added(status_of(whole.error()));
     }
     std::string take() {

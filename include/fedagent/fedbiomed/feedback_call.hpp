@@ -21,7 +21,7 @@ class FeedbackCall {
                                  : status_of(bytes.error()));
     }
     const auto taken = take(*state, *call, grpc::Bytes(*bytes).view());
-    taken.ok() ? call->finish_with(grpc::empty_message()) : call->finish(taken);
+    taken.ok() ? call->finish_with(state->empty) : call->finish(taken);
   }
 
  private:

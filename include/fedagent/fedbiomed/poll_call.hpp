@@ -84,6 +84,11 @@ class PollCall final
       }
     }
     if (why == fedagent::errc::poll_ended) {
+      // A large task may be on its way yet: the node is not to be taken for one that has left.
+      auto flushing = Call::flush(call);
+      if (const auto flushed = co_await std::move(flushing); !flushed) {
+        co_return flushed.error();
+      }
       open.ends_well();
     }
     co_return why;
@@ -130,6 +135,9 @@ class PollCall final
   }
   // Only while the coroutine waits for a task, which it then does not take.
   void on_deadline() noexcept override {
+    if (call_->writing()) {
+      return arm();
+    }
     confirming_ = true;
     call_->cancel_wait();
   }

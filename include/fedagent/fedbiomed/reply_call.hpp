@@ -26,7 +26,7 @@ class ReplyCall {
         } else if (incoming.joiner.begun()) {
           call->finish(status_of(errc::truncated));
         } else {
-          call->finish_with(grpc::empty_message());
+          call->finish_with(state->empty);
         }
         co_return;
       }
@@ -39,6 +39,10 @@ class ReplyCall {
         const auto taken = co_await std::move(taking);
         if (!taken.ok()) {
           co_return call->finish(taken);
+        }
+        // Nodes send one message in a call. To hear of its end would wake this thread once more.
+        if (call->rest(state->empty)) {
+          co_return;
         }
       }
     }

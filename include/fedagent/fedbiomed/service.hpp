@@ -45,6 +45,8 @@ struct ServiceState {
   ServerOptions options;
   /// That of every task.
   std::string researcher_id;
+  /// What replies and feedback are answered with.
+  const ::grpc::ByteBuffer empty = grpc::empty_message();
   NodeTable nodes;
   std::uint64_t incoming_bytes = 0;
   fedagent::detail::Watchdog<Clock, executor_type> watchdog;

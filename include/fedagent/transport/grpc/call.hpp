@@ -52,8 +52,10 @@ class CallOwner {
 
 /// One call of a client. The coroutine that serves it reads, writes, and ends it with a status.
 /**
- * It is gRPC's reactor too: gRPC's threads note what has happened, and send a mail to the executor.
- * They read ahead, so that a message and the end of the stream after it make one mail.
+ * It is gRPC's reactor too: gRPC's threads note what has happened, and send a mail to the executor
+ * only when somebody waits for it there, as waking another thread is what costs most. They read
+ * ahead; a write is not waited for until the next one; and a call at `rest` ends without the
+ * executor.
  *
  * @par Lifetimes
  * It lives until gRPC is done with it and nobody holds it. When its coroutine ends, or is
@@ -134,16 +136,21 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     co_return std::move(message);
   }
 
-  /// Writes a message and waits until gRPC has taken it: until there is room for the next one.
-  /** @par Errors `connection_reset`: the client is gone, or the call has ended. */
+  /// Writes a message, once gRPC has taken the one before.
+  /**
+   * When this returns, the message is on its way. A client that is gone by then cancels the
+   * coroutine.
+   *
+   * @par Errors `connection_reset`: the client is gone, or the call has ended.
+   */
   static awaitable<result<void>> write(std::shared_ptr<Call> call, ::grpc::ByteBuffer message) {
     error_code error = call->begin_write(message);
-    if (!error) {
-      Waiting waiting(*call);
-      for (error = call->written(); error == boost::asio::error::would_block;) {
-        co_await waiting.waiter.wait();
-        error = waiting.waiter.verdict() ? waiting.waiter.verdict() : call->written();
+    if (error == boost::asio::error::would_block) {
+      auto flushing = flush(call);
+      if (const auto flushed = co_await std::move(flushing); !flushed) {
+        co_return flushed.error();
       }
+      error = call->begin_write(message);
     }
     if (error) {
       co_return error;
@@ -151,18 +158,64 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     co_return result<void>();
   }
 
-  /// Ends the call; only the first end counts. What is being written is given up.
+  /// Waits until gRPC has taken all that was written: the client has room for it.
+  /** @par Errors `connection_reset`. */
+  static awaitable<result<void>> flush(std::shared_ptr<Call> call) {
+    error_code error = call->written();
+    if (error == boost::asio::error::would_block) {
+      Waiting waiting(*call);
+      do {
+        co_await waiting.waiter.wait();
+        error = waiting.waiter.verdict() ? waiting.waiter.verdict() : call->written();
+      } while (error == boost::asio::error::would_block);
+    }
+    if (error) {
+      co_return error;
+    }
+    co_return result<void>();
+  }
+  /// Whether gRPC has not taken all yet.
+  bool writing() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return writing_;
+  }
+
+  /// Ends the call; only the first end counts. What is being written is given up, but for an OK.
   void finish(const ::grpc::Status& status) noexcept {
     if (may_finish(status)) {
       this->Finish(status);
     }
   }
-  /// Ends the call with OK, after this last message.
+  /// Ends the call with OK, after this last message. @pre Nothing is being written.
   void finish_with(const ::grpc::ByteBuffer& message) noexcept {
     if (may_finish(::grpc::Status::OK)) {
       outgoing_ = message;
       this->StartWriteAndFinish(&outgoing_, ::grpc::WriteOptions(), ::grpc::Status::OK);
     }
+  }
+
+  /// Gives the call back, when all that has come is read: if no more comes it ends with OK and this
+  /// message; if more comes it is served anew.
+  /**
+   * @pre Nothing is being written.
+   * @return False: more has come already; go on reading.
+   */
+  bool rest(const ::grpc::ByteBuffer& answer) noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!inbox_.empty()) {
+        return false;
+      }
+      if (!ended_ && !cancelled_) {
+        outgoing_ = answer;
+        resting_ = true;
+        announced_ = false;
+        owner_ = nullptr;
+        return true;
+      }
+    }
+    finish_with(answer);
+    return true;
   }
 
   /// Whether the client is gone.
@@ -178,13 +231,16 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     }
   }
 
-  /// For the server.
+  /// For the server: who serves it. A call at rest is nobody's.
   void owner(detail::CallOwner<Executor>* by) noexcept { owner_ = by; }
+  const detail::CallOwner<Executor>* owner() const noexcept { return owner_; }
 
   // ---- gRPC's threads
 
   void OnReadDone(bool ok) override {
     bool more = false;
+    bool news = false;
+    bool over = false;
     {
       const std::lock_guard lock(mutex_);
       if (ok) {
@@ -195,33 +251,51 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
       }
       reading_ = more;
       ended_ = !ok;
+      over = ended_ && resting_ && finish_ == Ending::none;
+      if (over) {
+        finish_ = Ending::started;
+      }
+      resting_ = false;
+      news = !over && is_news();
+    }
+    if (over) {
+      this->StartWriteAndFinish(&outgoing_, ::grpc::WriteOptions(), ::grpc::Status::OK);
     }
     if (more) {
       this->StartRead(&incoming_);
     }
-    tell();
+    if (news) {
+      tell();
+    }
   }
   void OnWriteDone(bool ok) override {
     bool last = false;
+    bool news = false;
     {
       const std::lock_guard lock(mutex_);
       outgoing_.Clear();
       writing_ = false;
       written_ = ok;
       last = finish_ == Ending::deferred;
+      if (last) {
+        finish_ = Ending::started;
+      }
+      news = !last && std::exchange(awaited_, false);
     }
     if (last) {
       this->Finish(status_);
-    } else {
+    } else if (news) {
       tell();
     }
   }
   void OnCancel() override {
+    bool nobody = false;
     {
       const std::lock_guard lock(mutex_);
       cancelled_ = true;
+      nobody = !announced_;
     }
-    tell();
+    nobody ? finish(::grpc::Status::CANCELLED) : tell();
   }
   void OnDone() override { const auto last = std::move(self_); }
 
@@ -254,6 +328,7 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
         return boost::asio::error::connection_reset;
       }
       if (inbox_.empty()) {
+        awaited_ = !ended_;
         return ended_ ? make_error_code(boost::asio::error::eof)
                       : make_error_code(boost::asio::error::would_block);
       }
@@ -273,8 +348,8 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
   error_code begin_write(::grpc::ByteBuffer& message) {
     {
       const std::lock_guard lock(mutex_);
-      if (cancelled_ || finish_ != Ending::none || owner_ == nullptr) {
-        return boost::asio::error::connection_reset;
+      if (const auto error = write_error()) {
+        return error;
       }
       outgoing_.Swap(&message);
       writing_ = true;
@@ -282,34 +357,49 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     this->StartWrite(&outgoing_);
     return {};
   }
-  error_code written() const {
+  error_code written() {
     const std::lock_guard lock(mutex_);
-    if (writing_ && finish_ == Ending::none) {
-      return boost::asio::error::would_block;
+    const auto error = write_error();
+    awaited_ = error == boost::asio::error::would_block;
+    return error;
+  }
+  error_code write_error() const noexcept {
+    if (cancelled_ || finish_ != Ending::none || !written_ || owner_ == nullptr) {
+      return boost::asio::error::connection_reset;
     }
-    return written_ && finish_ == Ending::none
-               ? error_code()
-               : make_error_code(boost::asio::error::connection_reset);
+    return writing_ ? make_error_code(boost::asio::error::would_block) : error_code();
   }
 
-  // gRPC must not be told of the end while it writes: cancelled, it soon has written.
+  // gRPC must not be told of the end while it writes; cancelled, it soon has written.
   bool may_finish(const ::grpc::Status& status) noexcept {
     const std::lock_guard lock(mutex_);
-    if (finish_ != Ending::none) {
+    if (finish_ == Ending::started) {
       return false;
     }
-    finish_ = writing_ ? Ending::deferred : Ending::started;
     if (writing_) {
-      status_ = status;
-      context_->TryCancel();
+      if (finish_ == Ending::none) {
+        status_ = status;
+        finish_ = Ending::deferred;
+      }
+      if (!status.ok()) {
+        context_->TryCancel();
+      }
+      return false;
     }
-    return !writing_;
+    finish_ = Ending::started;
+    return true;
   }
 
   // With the mutex. One large message is enough to read ahead.
   bool has_room() const {
     constexpr std::size_t most_bytes = 64U << 10U;
     return !inbox_.full() && inbox_bytes_ < most_bytes;
+  }
+
+  // With the mutex. Whether anybody is to hear of what was read.
+  bool is_news() {
+    return finish_ == Ending::none &&
+           (!std::exchange(announced_, true) || std::exchange(awaited_, false));
   }
 
   void tell() {
@@ -320,12 +410,18 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
   void come_back() noexcept override {
     finish(::grpc::Status(::grpc::StatusCode::UNAVAILABLE, "the server has stopped"));
   }
+  // A mail may be late: the call has ended meanwhile, or is at rest again.
+  bool unserved() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return announced_ && finish_ == Ending::none;
+  }
   void arrive() noexcept override {
     if (owner_ != nullptr) {
       owner_->look();
-    } else if (!begun_) {
-      begun_ = true;
-      host_->begin != nullptr ? host_->begin(host_->self, this->shared_from_this()) : come_back();
+    } else if (host_->begin == nullptr) {
+      come_back();
+    } else if (unserved()) {
+      host_->begin(host_->self, this->shared_from_this());
     }
   }
 
@@ -338,7 +434,6 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
   // Of the executor.
   std::shared_ptr<const Host> host_;
   detail::CallOwner<Executor>* owner_ = nullptr;
-  bool begun_ = false;
 
   // Of gRPC, from the start of an operation to its end.
   ::grpc::ByteBuffer incoming_;
@@ -355,7 +450,13 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
   bool ended_ = false;
   bool cancelled_ = false;
   bool writing_ = false;
-  bool written_ = false;
+  /// No write has failed.
+  bool written_ = true;
+  /// The executor has been told of the call, and serves it.
+  bool announced_ = false;
+  /// The coroutine waits for a read, or for a write to end.
+  bool awaited_ = false;
+  bool resting_ = false;
 };
 
 }  // namespace fedagent::grpc

@@ -32,8 +32,10 @@ class Serving final : public CallOwner<typename State::executor_type>,
     call_->owner(this);
   }
   ~Serving() {
-    call_->owner(nullptr);
-    call_->finish(gone());
+    if (call_->owner() == this) {
+      call_->owner(nullptr);
+      call_->finish(gone());
+    }
     state_->servings.erase(state_->servings.iterator_to(*this));
     state_->changed.wake_all();
   }
@@ -57,8 +59,10 @@ class Serving final : public CallOwner<typename State::executor_type>,
 
   /// The server stops.
   void end() noexcept {
-    call_->finish(gone());
-    cancel();
+    if (call_->owner() == this) {
+      call_->finish(gone());
+      cancel();
+    }
   }
 
   void cancel() noexcept override {
@@ -79,7 +83,9 @@ class Serving final : public CallOwner<typename State::executor_type>,
     try {
       auto serving = self->state_->service->serve(self->call_);
       co_await std::move(serving);
-      self->call_->finish(::grpc::Status::OK);
+      if (self->call_->owner() == self) {
+        self->call_->finish(::grpc::Status::OK);
+      }
     } catch (...) {
       // What was thrown is none of the client's business.
       self->call_->finish(self->told_

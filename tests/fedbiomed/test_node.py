@@ -40,6 +40,18 @@ class Vectors(unittest.TestCase):
         for name, message in made.items():
             self.assertEqual(message.SerializeToString().hex(), VECTORS[name], name)
 
+    def test_c2_a_scalar_with_all_its_fields(self):
+        message = wire.FeedbackMessage(protocol_version="7")
+        scalar = message.scalar
+        scalar.node_id, scalar.experiment_id, scalar.node_name = "N", "E", "name"
+        scalar.train = scalar.test = True
+        scalar.test_on_local_updates = scalar.test_on_global_updates = True
+        for name, value in {"": 0.0, "Loss": 0.25, "Ö": -1.5}.items():
+            scalar.metric[name] = value
+        scalar.epoch, scalar.total_samples, scalar.batch_samples = 0, 1, 300
+        scalar.num_batches, scalar.num_samples_trained, scalar.iteration = -1, 2**31 - 1, -(2**31)
+        self.assertEqual(message.SerializeToString(deterministic=True).hex(), VECTORS["Scalar"])
+
     def test_c8_messages(self):
         made = {
             "PingRequest": request(),

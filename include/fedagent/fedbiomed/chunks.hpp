@@ -41,14 +41,42 @@ class ChunkSplitter {
   std::size_t piece_;
 };
 
+/// The bytes that all half-joined messages of a server may take together.
+struct Budget {
+  /// Zero: no limit.
+  std::size_t limit = 0;
+  std::size_t used = 0;
+
+  bool take(std::size_t bytes) noexcept {
+    if (limit > 0 && bytes > limit - std::min(used, limit)) {
+      return false;
+    }
+    used += bytes;
+    return true;
+  }
+  void give_back(std::size_t bytes) noexcept { used -= bytes; }
+};
+
 /// Joins the chunks of the messages that come one after another in a stream (c.3, E13, E16).
 /**
- * The memory follows what has arrived, not what the first chunk claims.
+ * The memory follows what has arrived, not what a chunk claims: there is room for less than four
+ * times of it, or less than 256 KiB. Until a message is whole, at most a third of it is copied, if
+ * no chunk is larger than the first.
+ *
+ * @par Lifetimes
+ * The budget must outlive it.
  */
 class ChunkJoiner {
  public:
+  static constexpr std::size_t least_room = std::size_t{64} << 10U;
+
   /// @param max_message The most bytes of a message.
-  explicit ChunkJoiner(std::size_t max_message) noexcept : max_message_(max_message) {}
+  /// @param budget What all joiners of a server may take together; null: no limit.
+  explicit ChunkJoiner(std::size_t max_message, Budget* budget = nullptr) noexcept
+      : max_message_(max_message), budget_(budget) {}
+  ChunkJoiner(const ChunkJoiner&) = delete;
+  ChunkJoiner& operator=(const ChunkJoiner&) = delete;
+  ~ChunkJoiner() { clear(); }
 
   /// Goes on with a chunk.
   /**
@@ -56,14 +84,17 @@ class ChunkJoiner {
    * @return Whether the message is whole now.
    * @par Errors
    * `bad_chunk_count`, `bad_chunk_order`, `chunk_size_changed`, `empty_chunk`,
-   * `message_too_large`. What had come of the message is gone then: end the stream.
+   * `message_too_large`, `too_much_incoming`. What had come of the message is gone then: end the
+   * stream.
    */
   boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
                                   std::string_view bytes) {
-    if (const auto error = check(size, iteration, bytes)) {
-      bytes_.clear();
-      count_ = 0;
-      joined_ = 0;
+    auto error = check(size, iteration, bytes);
+    if (!error) {
+      error = make_room(size, bytes.size());
+    }
+    if (error) {
+      clear();
       return {boost::system::in_place_error, error};
     }
     count_ = size;
@@ -74,9 +105,9 @@ class ChunkJoiner {
 
   /// The message. @pre `add` has returned true.
   std::string take() noexcept {
-    count_ = 0;
-    joined_ = 0;
-    return std::exchange(bytes_, {});
+    std::string whole = std::move(bytes_);
+    clear();
+    return whole;
   }
 
   /// Whether a part of a message is there: a stream that ends now is truncated.
@@ -91,7 +122,7 @@ class ChunkJoiner {
     if (begun() && size != count_) {
       return errc::chunk_size_changed;
     }
-    if (iteration != joined_ + 1 || iteration > size) {
+    if (joined_ == size || iteration != joined_ + 1) {
       return errc::bad_chunk_order;
     }
     if (bytes.empty()) {
@@ -103,8 +134,53 @@ class ChunkJoiner {
     return {};
   }
 
+  boost::system::error_code make_room(std::int32_t count, std::size_t fresh) {
+    if (!begun()) {
+      // Pieces are alike, but for the last one.
+      const auto pieces = static_cast<std::size_t>(count);
+      expected_ = fresh <= max_message_ / pieces ? fresh * pieces : max_message_;
+    }
+    const auto needed = bytes_.size() + fresh;
+    if (needed <= room_) {
+      return {};
+    }
+    const auto wanted = room_for(needed);
+    if (budget_ != nullptr && !budget_->take(wanted - room_)) {
+      return errc::too_much_incoming;
+    }
+    room_ = wanted;
+    bytes_.reserve(wanted);
+    return {};
+  }
+
+  // What is expected in all, or a quarter of it, or a quarter of that, and so on: the last step
+  // ends at the whole.
+  std::size_t room_for(std::size_t needed) const noexcept {
+    if (needed > expected_) {
+      return std::max(needed, std::min(2 * room_, max_message_));
+    }
+    auto room = expected_;
+    while (room / 4 >= std::max(needed, least_room)) {
+      room /= 4;
+    }
+    return room;
+  }
+
+  void clear() noexcept {
+    bytes_ = {};
+    count_ = 0;
+    joined_ = 0;
+    if (budget_ != nullptr) {
+      budget_->give_back(room_);
+    }
+    room_ = 0;
+  }
+
   std::string bytes_;
   std::size_t max_message_;
+  Budget* budget_;
+  std::size_t expected_ = 0;
+  std::size_t room_ = 0;
   std::int32_t count_ = 0;
   std::int32_t joined_ = 0;
 };

@@ -28,6 +28,8 @@ enum class errc {
   empty_chunk,
   /// The message is larger than the receiver allows.
   message_too_large,
+  /// The messages that the receiver is receiving take all that it has for them.
+  too_much_incoming,
 
   // What is wrong with MessagePack.
 
@@ -89,6 +91,8 @@ constexpr const char* describe(errc error) noexcept {
       return "the chunk has no bytes";
     case errc::message_too_large:
       return "the message is larger than the receiver allows";
+    case errc::too_much_incoming:
+      return "the receiver is receiving as many bytes as it can hold";
     case errc::truncated:
       return "the bytes end in the middle of a value";
     case errc::bad_msgpack:

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <string>
@@ -8,7 +9,6 @@
 #include "fedbiomed/support.hpp"
 
 namespace fedbiomed = fedagent::fedbiomed;
-using fedbiomed::Budget;
 using fedbiomed::ChunkJoiner;
 using fedbiomed::ChunkSplitter;
 using fedbiomed::errc;
@@ -158,38 +158,49 @@ TEST_CASE("fedbiomed chunks: a whole message that nobody took is not gone on wit
   CHECK(error_of(joiner.add(1, 2, "x")) == errc::bad_chunk_order);
 }
 
+TEST_CASE("fedbiomed chunks: the bytes of a chunk may come in several pieces") {
+  ChunkJoiner joiner(10);
+  const std::vector<std::string_view> pieces{"", "123", "", "45"};
+  const std::vector<std::string_view> nothing{"", ""};
+  CHECK_FALSE(*joiner.add(2, 1, pieces));
+  CHECK(*joiner.add(2, 2, pieces));
+  CHECK(joiner.take() == "1234512345");
+  CHECK(error_of(joiner.add(1, 1, nothing)) == errc::empty_chunk);
+  CHECK(error_of(joiner.add(1, 1, std::vector<std::string_view>{})) == errc::empty_chunk);
+  REQUIRE(joiner.add(3, 1, pieces));
+  REQUIRE(joiner.add(3, 2, pieces));
+  CHECK(error_of(joiner.add(3, 3, pieces)) == errc::message_too_large);
+}
+
 TEST_CASE("fedbiomed chunks: the memory follows what has arrived, not what is claimed") {
-  Budget budget;
-  ChunkJoiner joiner(no_limit, &budget);
-  REQUIRE(joiner.add(INT32_MAX, 1, std::string(1000, 'x')));
-  CHECK(budget.used < 4 * ChunkJoiner::least_room);
-  std::size_t arrived = 1000;
-  for (std::int32_t i = 2; i <= 3000; ++i) {
-    REQUIRE(joiner.add(INT32_MAX, i, std::string(1000, 'x')));
-    arrived += 1000;
-    CHECK(budget.used >= arrived);
-    CHECK(budget.used < std::max(4 * arrived, 4 * ChunkJoiner::least_room));
+  for (const std::int32_t count : {INT32_MAX, 3000, 3001, 12'000}) {
+    CAPTURE(count);
+    ChunkJoiner joiner(no_limit);
+    std::size_t arrived = 0;
+    for (std::int32_t i = 1; i <= 3000; ++i) {
+      REQUIRE(joiner.add(count, i, std::string(1000, 'x')));
+      arrived += 1000;
+      CHECK(joiner.room() >= arrived);
+      CHECK(joiner.room() < std::max(4 * arrived, 4 * ChunkJoiner::least_room));
+    }
+    if (count == 3000) {
+      CHECK(joiner.room() == arrived);  // the last step was to the whole
+    }
   }
 }
 
-TEST_CASE("fedbiomed chunks: all joiners together keep to a budget, and give it back") {
-  Budget budget{.limit = 1000, .used = 0};
-  {
-    ChunkJoiner a(no_limit, &budget);
-    ChunkJoiner b(no_limit, &budget);
-    const std::string half(400, 'x');
-    REQUIRE(a.add(2, 1, half));  // makes room for both halves
-    CHECK(budget.used == 800);
-    CHECK(error_of(b.add(1, 1, half)) == errc::too_much_incoming);
-    REQUIRE(a.add(2, 2, half));
-    CHECK(a.take().size() == 800);
-    CHECK(budget.used == 0);
-    REQUIRE(b.add(1, 1, half));
-    CHECK(error_of(a.add(2, 1, half)) == errc::too_much_incoming);
-    CHECK(budget.used == 400);
-    CHECK(error_of(b.add(1, 1, "x")) == errc::bad_chunk_order);
-    CHECK(budget.used == 0);
-    REQUIRE(b.add(2, 1, half));
-  }
-  CHECK(budget.used == 0);
+TEST_CASE("fedbiomed chunks: a message of one chunk has room for it and no more") {
+  ChunkJoiner joiner(no_limit);
+  REQUIRE(joiner.add(1, 1, std::string(1'000'000, 'x')));
+  CHECK(joiner.room() == 1'000'000);
+  const auto whole = joiner.take();
+  CHECK(joiner.room() < 100);
+}
+
+TEST_CASE("fedbiomed chunks: later chunks may be larger than the first") {
+  ChunkJoiner joiner(no_limit);
+  REQUIRE(joiner.add(3, 1, "x"));
+  REQUIRE(joiner.add(3, 2, std::string(1'000'000, 'y')));
+  REQUIRE(joiner.add(3, 3, std::string(1'000'000, 'z')));
+  CHECK(joiner.take() == "x" + std::string(1'000'000, 'y') + std::string(1'000'000, 'z'));
 }

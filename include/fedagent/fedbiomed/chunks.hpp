@@ -4,6 +4,7 @@
 #include <boost/system/result.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,42 +42,18 @@ class ChunkSplitter {
   std::size_t piece_;
 };
 
-/// The bytes that all half-joined messages of a server may take together.
-struct Budget {
-  /// Zero: no limit.
-  std::size_t limit = 0;
-  std::size_t used = 0;
-
-  bool take(std::size_t bytes) noexcept {
-    if (limit > 0 && bytes > limit - std::min(used, limit)) {
-      return false;
-    }
-    used += bytes;
-    return true;
-  }
-  void give_back(std::size_t bytes) noexcept { used -= bytes; }
-};
-
 /// Joins the chunks of the messages that come one after another in a stream (c.3, E13, E16).
 /**
- * The memory follows what has arrived, not what a chunk claims: there is room for less than four
- * times of it, or less than 256 KiB. Until a message is whole, at most a third of it is copied, if
- * no chunk is larger than the first.
- *
- * @par Lifetimes
- * The budget must outlive it.
+ * The memory follows what has arrived, not what a chunk claims: it is less than four times of it,
+ * or less than 256 KiB. Until a message is whole, at most a third of it is copied, if no chunk is
+ * larger than the first.
  */
 class ChunkJoiner {
  public:
   static constexpr std::size_t least_room = std::size_t{64} << 10U;
 
   /// @param max_message The most bytes of a message.
-  /// @param budget What all joiners of a server may take together; null: no limit.
-  explicit ChunkJoiner(std::size_t max_message, Budget* budget = nullptr) noexcept
-      : max_message_(max_message), budget_(budget) {}
-  ChunkJoiner(const ChunkJoiner&) = delete;
-  ChunkJoiner& operator=(const ChunkJoiner&) = delete;
-  ~ChunkJoiner() { clear(); }
+  explicit ChunkJoiner(std::size_t max_message) noexcept : max_message_(max_message) {}
 
   /// Goes on with a chunk.
   /**
@@ -84,22 +61,29 @@ class ChunkJoiner {
    * @return Whether the message is whole now.
    * @par Errors
    * `bad_chunk_count`, `bad_chunk_order`, `chunk_size_changed`, `empty_chunk`,
-   * `message_too_large`, `too_much_incoming`. What had come of the message is gone then: end the
-   * stream.
+   * `message_too_large`. What had come of the message is gone then: end the stream.
    */
   boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
                                   std::string_view bytes) {
-    auto error = check(size, iteration, bytes);
-    if (!error) {
-      error = make_room(size, bytes.size());
+    return add(size, iteration, std::span(&bytes, 1));
+  }
+  /// As above, with the bytes of the chunk in several pieces.
+  boost::system::result<bool> add(std::int32_t size, std::int32_t iteration,
+                                  std::span<const std::string_view> pieces) {
+    std::size_t fresh = 0;
+    for (const auto piece : pieces) {
+      fresh += piece.size();
     }
-    if (error) {
+    if (const auto error = check(size, iteration, fresh)) {
       clear();
       return {boost::system::in_place_error, error};
     }
+    make_room(size, fresh);
     count_ = size;
     joined_ = iteration;
-    bytes_.append(bytes);
+    for (const auto piece : pieces) {
+      bytes_.append(piece);
+    }
     return joined_ == count_;
   }
 
@@ -112,10 +96,12 @@ class ChunkJoiner {
 
   /// Whether a part of a message is there: a stream that ends now is truncated.
   bool begun() const noexcept { return joined_ > 0; }
+  /// The memory that it takes, in bytes.
+  std::size_t room() const noexcept { return bytes_.capacity(); }
 
  private:
   boost::system::error_code check(std::int32_t size, std::int32_t iteration,
-                                  std::string_view bytes) const noexcept {
+                                  std::size_t fresh) const noexcept {
     if (size <= 0) {
       return errc::bad_chunk_count;
     }
@@ -125,62 +111,43 @@ class ChunkJoiner {
     if (joined_ == size || iteration != joined_ + 1) {
       return errc::bad_chunk_order;
     }
-    if (bytes.empty()) {
+    if (fresh == 0) {
       return errc::empty_chunk;
     }
-    if (bytes.size() > max_message_ - bytes_.size()) {
+    if (fresh > max_message_ - bytes_.size()) {
       return errc::message_too_large;
     }
     return {};
   }
 
-  boost::system::error_code make_room(std::int32_t count, std::size_t fresh) {
-    if (!begun()) {
-      // Pieces are alike, but for the last one.
-      const auto pieces = static_cast<std::size_t>(count);
-      expected_ = fresh <= max_message_ / pieces ? fresh * pieces : max_message_;
-    }
-    const auto needed = bytes_.size() + fresh;
-    if (needed <= room_) {
-      return {};
-    }
-    const auto wanted = room_for(needed);
-    if (budget_ != nullptr && !budget_->take(wanted - room_)) {
-      return errc::too_much_incoming;
-    }
-    room_ = wanted;
-    bytes_.reserve(wanted);
-    return {};
-  }
-
   // What is expected in all, or a quarter of it, or a quarter of that, and so on: the last step
   // ends at the whole.
-  std::size_t room_for(std::size_t needed) const noexcept {
-    if (needed > expected_) {
-      return std::max(needed, std::min(2 * room_, max_message_));
+  void make_room(std::int32_t count, std::size_t fresh) {
+    if (!begun()) {
+      // Chunks are alike, but for the last one.
+      const auto chunks = static_cast<std::size_t>(count);
+      expected_ = fresh <= max_message_ / chunks ? fresh * chunks : max_message_;
+    }
+    const auto needed = bytes_.size() + fresh;
+    if (needed <= bytes_.capacity() || needed > expected_) {
+      return;  // beyond what was expected the string grows by itself
     }
     auto room = expected_;
     while (room / 4 >= std::max(needed, least_room)) {
       room /= 4;
     }
-    return room;
+    bytes_.reserve(room);
   }
 
   void clear() noexcept {
     bytes_ = {};
     count_ = 0;
     joined_ = 0;
-    if (budget_ != nullptr) {
-      budget_->give_back(room_);
-    }
-    room_ = 0;
   }
 
   std::string bytes_;
   std::size_t max_message_;
-  Budget* budget_;
   std::size_t expected_ = 0;
-  std::size_t room_ = 0;
   std::int32_t count_ = 0;
   std::int32_t joined_ = 0;
 };

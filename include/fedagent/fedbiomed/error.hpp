@@ -28,8 +28,6 @@ enum class errc {
   empty_chunk,
   /// The message is larger than the receiver allows.
   message_too_large,
-  /// The messages that the receiver is receiving take all that it has for them.
-  too_much_incoming,
 
   // What is wrong with MessagePack.
 
@@ -71,6 +69,15 @@ enum class errc {
 
   /// The value is not the extra type that was asked for, or not a well-formed one.
   bad_extra_type,
+
+  // What is wrong with the certificate of a server.
+
+  /// It is not a PEM certificate.
+  bad_certificate,
+  /// Its subject has no organization (O), which nodes take for the id of the researcher.
+  no_organization,
+  /// The organization is not the researcher id that the options name.
+  other_organization,
 };
 
 namespace detail {
@@ -91,8 +98,6 @@ constexpr const char* describe(errc error) noexcept {
       return "the chunk has no bytes";
     case errc::message_too_large:
       return "the message is larger than the receiver allows";
-    case errc::too_much_incoming:
-      return "the receiver is receiving as many bytes as it can hold";
     case errc::truncated:
       return "the bytes end in the middle of a value";
     case errc::bad_msgpack:
@@ -127,11 +132,17 @@ constexpr const char* describe(errc error) noexcept {
       return "the protocol version is not the expected one";
     case errc::bad_extra_type:
       return "the value is not a well-formed one of the expected extra type";
+    case errc::bad_certificate:
+      return "the certificate is not a PEM certificate";
+    case errc::no_organization:
+      return "the certificate has no organization (O), which must be the researcher id";
+    case errc::other_organization:
+      return "the organization (O) of the certificate is not the researcher id";
   }
   return "unknown fedagent.fedbiomed error";
 }
 
-inline constexpr int last_errc = static_cast<int>(errc::bad_extra_type);
+inline constexpr int last_errc = static_cast<int>(errc::other_organization);
 
 class ErrorCategory final : public boost::system::error_category {
  public:

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -145,6 +146,26 @@ inline boost::system::result<void> take(MsgpackReader& reader, std::vector<std::
 
 // ---- fields
 
+template <class T>
+bool is_nil(const T& member) {
+  if constexpr (is_optional<T>) {
+    return !member.has_value();
+  } else if constexpr (std::is_same_v<T, Json>) {
+    return member.is_null();
+  } else {
+    return false;
+  }
+}
+
+template <class T>
+const auto& value_of(const T& member) {
+  if constexpr (is_optional<T>) {
+    return *member;
+  } else {
+    return member;
+  }
+}
+
 template <class Class, class T>
 bool put_field(MsgpackWriter& writer, const Field<Class, T>& field, const Class& from,
                Version version) {
@@ -152,27 +173,25 @@ bool put_field(MsgpackWriter& writer, const Field<Class, T>& field, const Class&
     return true;
   }
   writer.string(field.name);
-  if constexpr (is_optional<T>) {
-    if (!(from.*field.member)) {
-      writer.nil();
-      return field.may_be_nil(version);
-    }
-    return put(writer, *(from.*field.member), field.kinds);
-  } else {
-    return put(writer, from.*field.member, field.kinds);
+  if (is_nil(from.*field.member)) {
+    writer.nil();
+    return field.may_be_nil(version);
   }
+  return put(writer, value_of(from.*field.member), field.kinds);
 }
 
 template <class Class, class T>
 boost::system::result<void> take_field(MsgpackReader& reader, const Field<Class, T>& field,
                                        Class& into, Version version) {
-  if constexpr (is_optional<T>) {
+  if (field.may_be_nil(version)) {
     auto ahead = reader;
     const auto value = ahead.next();
-    if (value && value->kind == MsgpackKind::nil && field.may_be_nil(version)) {
+    if (value && value->kind == MsgpackKind::nil) {
       reader = ahead;
       return {};
     }
+  }
+  if constexpr (is_optional<T>) {
     return take(reader, (into.*field.member).emplace(), field.kinds);
   } else {
     return take(reader, into.*field.member, field.kinds);
@@ -268,7 +287,7 @@ class Decoder {
       }
     }
     boost::system::result<void> taken = make_error_code(errc::extra_field);
-    (take_one<I>(key, taken) || ...);
+    static_cast<void>((take_one<I>(key, taken) || ...));
     return taken;
   }
 

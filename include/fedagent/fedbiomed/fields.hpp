@@ -26,16 +26,15 @@ inline constexpr bool is_optional<std::optional<T>> = true;
 
 /// A line of a class's table (c.7): the name of a field, the member for it, and what holds for it.
 /**
- * Members of type `std::optional` may be nil, and need not be there.
+ * What may be nil need not be there. Nil is an empty `std::optional`, or a null `Json`.
  */
 template <class Class, class T>
 struct Field {
-  static constexpr bool nullable = is_optional<T>;
-
   std::string_view name;
   T Class::*member;
   unsigned kinds = 0;
-  bool has_default = nullable;
+  bool nullable = is_optional<T>;
+  bool has_default = is_optional<T>;
   Version first = Version::v5;
   Version first_nil = Version::v5;
 
@@ -43,6 +42,13 @@ struct Field {
   constexpr Field since(Version version) const {
     auto copy = *this;
     copy.first = version;
+    return copy;
+  }
+  /// The field may be nil.
+  constexpr Field or_nil() const {
+    auto copy = *this;
+    copy.nullable = true;
+    copy.has_default = true;
     return copy;
   }
   /// The field may be nil from this version on; before it must have a value.
@@ -72,7 +78,7 @@ constexpr Field<Class, T> field(std::string_view name, T Class::*member) {
   return {.name = name, .member = member};
 }
 
-/// A field of type `Json`, or an optional one. @param kinds Of `JsonKind`.
+/// A field of type `Json`. @param kinds Of `JsonKind`.
 template <class Class, class T>
 constexpr Field<Class, T> field(std::string_view name, T Class::*member, unsigned kinds) {
   return {.name = name, .member = member, .kinds = kinds};

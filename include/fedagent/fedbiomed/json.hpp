@@ -37,11 +37,9 @@ inline Json to_json(const MsgpackValue& value) {
       return std::string(value.bytes);
     case MsgpackKind::binary:
       return Json::binary({value.bytes.begin(), value.bytes.end()});
-    case MsgpackKind::extension: {
-      const auto type = static_cast<std::int8_t>(value.bytes.front());
+    case MsgpackKind::extension:
       return Json::binary({value.bytes.begin() + 1, value.bytes.end()},
-                          static_cast<std::uint64_t>(std::int64_t{type}));
-    }
+                          static_cast<std::uint8_t>(value.bytes.front()));
     case MsgpackKind::array:
       return Json::array();
     case MsgpackKind::map:

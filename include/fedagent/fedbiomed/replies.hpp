@@ -135,10 +135,10 @@ struct TrainReply {
   std::optional<std::int64_t> sample_size{};
   bool encrypted = false;
   /// A map, or an array when encrypted.
-  std::optional<Json> params{};
-  std::optional<Json> optimizer_args{};
-  std::optional<Json> optim_aux_var{};
-  std::optional<Json> encryption_factor{};
+  Json params{};
+  Json optimizer_args{};
+  Json optim_aux_var{};
+  Json encryption_factor{};
 
   static constexpr auto fields() {
     using T = TrainReply;
@@ -151,10 +151,10 @@ struct TrainReply {
                       field("msg", &T::msg), field("state_id", &T::state_id),
                       field("sample_size", &T::sample_size),
                       field("encrypted", &T::encrypted).defaulted(),
-                      field("params", &T::params, json_map | json_array),
-                      field("optimizer_args", &T::optimizer_args, json_map),
-                      field("optim_aux_var", &T::optim_aux_var, json_map),
-                      field("encryption_factor", &T::encryption_factor, json_array));
+                      field("params", &T::params, json_map | json_array).or_nil(),
+                      field("optimizer_args", &T::optimizer_args, json_map).or_nil(),
+                      field("optim_aux_var", &T::optim_aux_var, json_map).or_nil(),
+                      field("encryption_factor", &T::encryption_factor, json_array).or_nil());
   }
 };
 
@@ -165,16 +165,16 @@ struct FAReply {
   std::string fa_id{};
   std::string node_id{};
   std::string node_name{};
-  std::optional<Json> stats{};
-  std::optional<Json> output{};
+  Json stats{};
+  Json output{};
   bool encrypted = false;
-  std::optional<Json> params_encrypted{};
-  std::optional<Json> output_schema{};
+  Json params_encrypted{};
+  Json output_schema{};
 
   /// What is encrypted is in its own two fields, and not in `output`.
   bool is_consistent() const noexcept {
-    return encrypted ? params_encrypted && output_schema && !output
-                     : !params_encrypted && !output_schema;
+    return encrypted ? !params_encrypted.is_null() && !output_schema.is_null() && output.is_null()
+                     : params_encrypted.is_null() && output_schema.is_null();
   }
 
   static constexpr auto fields() {
@@ -183,11 +183,11 @@ struct FAReply {
     using detail::json_array;
     return std::tuple(field("experiment_id", &T::experiment_id), field("fa_id", &T::fa_id),
                       detail::node_id_field<T>(), detail::node_name_field<T>(),
-                      field("stats", &T::stats, json_array),
-                      field("output", &T::output, detail::json_map),
+                      field("stats", &T::stats, json_array).or_nil(),
+                      field("output", &T::output, detail::json_map).or_nil(),
                       field("encrypted", &T::encrypted).defaulted(),
-                      field("params_encrypted", &T::params_encrypted, json_array),
-                      field("output_schema", &T::output_schema, json_array));
+                      field("params_encrypted", &T::params_encrypted, json_array).or_nil(),
+                      field("output_schema", &T::output_schema, json_array).or_nil());
   }
 };
 

@@ -78,8 +78,8 @@ struct TrainRequest {
   std::string training_plan_class{};
   std::int64_t round = 0;
   Json aggregator_args = Json::object();
-  std::optional<Json> secagg_arguments{};
-  std::optional<Json> optim_aux_var{};
+  Json secagg_arguments{};
+  Json optim_aux_var{};
 
   static constexpr auto fields() {
     using T = TrainRequest;
@@ -92,8 +92,8 @@ struct TrainRequest {
         field("params", &T::params, json_map), field("training_plan", &T::training_plan),
         field("training_plan_class", &T::training_plan_class), field("round", &T::round),
         field("aggregator_args", &T::aggregator_args, json_map),
-        field("secagg_arguments", &T::secagg_arguments, json_map),
-        field("optim_aux_var", &T::optim_aux_var, json_map));
+        field("secagg_arguments", &T::secagg_arguments, json_map).or_nil(),
+        field("optim_aux_var", &T::optim_aux_var, json_map).or_nil());
   }
 };
 
@@ -104,10 +104,10 @@ struct FARequest {
   std::string experiment_id{};
   std::string dataset_id{};
   std::string fa_id{};
-  std::optional<Json> stats{};
-  std::optional<Json> stats_args{};
-  std::optional<Json> dataset_schema{};
-  std::optional<Json> secagg_arguments{};
+  Json stats{};
+  Json stats_args{};
+  Json dataset_schema{};
+  Json secagg_arguments{};
 
   static constexpr auto fields() {
     using T = FARequest;
@@ -116,10 +116,10 @@ struct FARequest {
     using detail::json_map;
     return std::tuple(field("experiment_id", &T::experiment_id),
                       field("dataset_id", &T::dataset_id), field("fa_id", &T::fa_id),
-                      field("stats", &T::stats, json_array),
-                      field("stats_args", &T::stats_args, json_map),
-                      field("dataset_schema", &T::dataset_schema, json_array | json_map),
-                      field("secagg_arguments", &T::secagg_arguments, json_map));
+                      field("stats", &T::stats, json_array).or_nil(),
+                      field("stats_args", &T::stats_args, json_map).or_nil(),
+                      field("dataset_schema", &T::dataset_schema, json_array | json_map).or_nil(),
+                      field("secagg_arguments", &T::secagg_arguments, json_map).or_nil());
   }
 };
 

@@ -1,5 +1,5 @@
-// The nodes of the gRPC benchmark, in one process: each polls, and answers each task with a reply of
-// the same size, by a call of its own, as Fed-BioMed's nodes do. Two connections for each node.
+// The nodes of the gRPC benchmark, in one process: each polls, and answers each task with a reply
+// of the same size, by a call of its own, as Fed-BioMed's nodes do. Two connections for each node.
 #include <grpcpp/generic/generic_stub.h>
 
 #include <boost/system/result.hpp>

@@ -180,7 +180,7 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     return writing_;
   }
 
-  /// Ends the call; only the first end counts. What is being written is given up, but for an OK.
+  /// Ends the call, after what is being written; only the first end counts.
   void finish(const ::grpc::Status& status) noexcept {
     if (may_finish(status)) {
       this->Finish(status);
@@ -376,24 +376,17 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     return writing_ ? make_error_code(boost::asio::error::would_block) : error_code();
   }
 
-  // gRPC must not be told of the end while it writes; cancelled, it soon has written.
+  // gRPC must not be told of the end while it writes.
   bool may_finish(const ::grpc::Status& status) noexcept {
     const std::lock_guard lock(mutex_);
-    if (finish_ == Ending::started) {
+    if (finish_ != Ending::none) {
       return false;
     }
+    finish_ = writing_ ? Ending::deferred : Ending::started;
     if (writing_) {
-      if (finish_ == Ending::none) {
-        status_ = status;
-        finish_ = Ending::deferred;
-      }
-      if (!status.ok()) {
-        context_->TryCancel();
-      }
-      return false;
+      status_ = status;
     }
-    finish_ = Ending::started;
-    return true;
+    return !writing_;
   }
 
   // With the mutex. One large message is enough to read ahead.

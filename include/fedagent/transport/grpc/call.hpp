@@ -231,6 +231,12 @@ class Call final : public ::grpc::ServerGenericBidiReactor,
     }
   }
 
+  /// Whether it has been told to end; what is being written may go on.
+  bool ending() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return finish_ != Ending::none;
+  }
+
   /// For the server: who serves it. A call at rest is nobody's.
   void owner(detail::CallOwner<Executor>* by) noexcept { owner_ = by; }
   const detail::CallOwner<Executor>* owner() const noexcept { return owner_; }

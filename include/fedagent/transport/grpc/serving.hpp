@@ -34,7 +34,9 @@ class Serving final : public CallOwner<typename State::executor_type>,
   ~Serving() {
     if (call_->owner() == this) {
       call_->owner(nullptr);
-      call_->finish(gone());
+      if (!call_->ending()) {
+        call_->finish(gone());
+      }
     }
     state_->servings.erase(state_->servings.iterator_to(*this));
     state_->changed.wake_all();

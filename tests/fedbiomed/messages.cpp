@@ -1,11 +1,14 @@
 // For test_agree.py. Without arguments: prints an example of every class as a line of JSON. With
-// `decode`: reads messages in hex, a line each, and prints `well` or what is wrong with each.
+// `decode`: reads messages in hex, a line each, and prints `well` or what is wrong with each. With
+// `wire`: reads the name and the bytes of a protobuf message in each line, and prints them anew.
 
 #include <iostream>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 
+#include "fedagent/fedbiomed/wire.hpp"
 #include "fedbiomed/examples.hpp"
 #include "fedbiomed/hex.hpp"
 
@@ -50,6 +53,21 @@ std::string verdict_of(const std::string& bytes) {
   return verdict;
 }
 
+template <class T>
+std::string anew(const boost::system::result<T>& decoded) {
+  return decoded ? support::to_hex(encode(*decoded)) : "bad";
+}
+
+std::string wire_anew(std::string_view name, const std::string& bytes) {
+  if (name == "TaskRequest") {
+    return anew(fedbiomed::decode_task_request(bytes));
+  }
+  if (name == "TaskResponse") {
+    return anew(fedbiomed::decode_chunk(bytes));
+  }
+  return anew(fedbiomed::decode_feedback(bytes));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -57,10 +75,11 @@ int main(int argc, char** argv) {
     print_examples();
     return 0;
   }
-  if (std::string_view(argv[1]) != "decode") {
-    return 2;
-  }
+  const bool wire = std::string_view(argv[1]) == "wire";
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << verdict_of(support::from_hex(line)) << '\n';
+    const auto space = line.find(' ');
+    std::cout << (wire ? wire_anew(line.substr(0, space), support::from_hex(line.substr(space + 1)))
+                       : verdict_of(support::from_hex(line)))
+              << '\n';
   }
 }

@@ -94,6 +94,8 @@ class Server:
         self.reply_code = None
         self.piece = wire.CHUNK_SIZE
         self.key, self.certificate = make_certificate(directory, organization)
+        self.client_ca = None
+        self.seen_by = []  # the common names of clients that have shown a certificate
         self.port = 0
         self._server = None
 
@@ -109,7 +111,8 @@ class Server:
         }
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(wire.SERVICE, handlers)])
-        credentials = grpc.ssl_server_credentials([(self.key, self.certificate)])
+        credentials = grpc.ssl_server_credentials(
+            [(self.key, self.certificate)], self.client_ca, self.client_ca is not None)
         self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         await self._server.start()
 
@@ -118,6 +121,7 @@ class Server:
 
     async def _get_task(self, poll, context):
         out = asyncio.Queue()
+        self.seen_by += context.auth_context().get("x509_common_name", [])
         await self.polls.put((poll, out))
         while True:
             what = await out.get()
@@ -151,12 +155,12 @@ class Server:
         return wire.decode(await asyncio.wait_for(self.replies.get(), PATIENCE), version)
 
 
-def make_certificate(directory, organization):
-    subject = "/CN=127.0.0.1" + (f"/O={organization}" if organization else "")
+def make_certificate(directory, organization, host="127.0.0.1", name="127.0.0.1"):
+    subject = f"/CN={name}" + (f"/O={organization}" if organization else "")
     key, certificate = pathlib.Path(directory, "key.pem"), pathlib.Path(directory, "cert.pem")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "2",
-         "-subj", subject, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+         "-subj", subject, "-addext", f"subjectAltName=IP:{host}", "-keyout", key, "-out", certificate],
         check=True, capture_output=True)
     return key.read_bytes(), certificate.read_bytes()
 
@@ -285,6 +289,29 @@ class Connecting(NodeTest):
         await node.event("connected", organization="R2")
 
 
+    async def test_c1_the_certificate_must_be_for_the_host(self):
+        await self.server.stop()
+        self.server.key, self.server.certificate = make_certificate(
+            self.directory.name, "R", host="127.0.0.2", name="other")
+        await self.server.start()
+        node = await self.node()
+        await node.event("poll_ended", code="UNAVAILABLE")
+        self.assertTrue(self.server.polls.empty())
+
+    async def test_c1_a_client_certificate_when_it_has_one(self):
+        await self.server.stop()
+        with tempfile.TemporaryDirectory() as directory:
+            _, self.server.client_ca = make_certificate(directory, "", name="N")
+            await self.server.start()
+            without = await self.node()
+            await without.event("poll_ended", code="UNAVAILABLE")
+            await self.node("--client-cert", f"{directory}/cert.pem", "--client-key", f"{directory}/key.pem")
+            _, out = await self.server.poll()
+            self.assertEqual(self.server.seen_by, [b"N"])
+            await out.put(request())
+            await self.server.reply()
+
+
 class WithoutOrganization(NodeTest):
     organization = ""
 
@@ -395,6 +422,18 @@ class Strictness(NodeTest):
             self.assertEqual((name, fields["errnum"], fields["request_id"]), ("ErrorMessage", "FB301", None))
         await out.put(wire.pack({**good, "__type_message__": {"module": "m", "class": "SearchRequest"}}))
         self.assertEqual((await self.server.reply())[0], "SearchReply")
+
+    async def test_c7_a_search_finds_what_has_all_the_tags(self):
+        path = pathlib.Path(self.directory.name, "databases.json")
+        path.write_text(json.dumps([{"dataset_id": "1", "tags": ["a", "b"]}, {"dataset_id": "2", "tags": ["a"]}]))
+        for databases, found in ((str(path), {"a": "12", "b": "1", "c": ""}), ("none", {"a": ""})):
+            await self.node("--databases", databases)
+            _, out = await self.server.poll()
+            for tag, ids in found.items():
+                await out.put(request("SearchRequest", tags=[tag]))
+                _, fields = await self.server.reply()
+                self.assertEqual("".join(d["dataset_id"] for d in fields["databases"]), ids)
+                self.assertEqual(fields["count"], len(ids))
 
     async def test_c5_another_version_is_not_read(self):
         node = await self.node()

@@ -191,7 +191,6 @@ class Node:
         self.polls = 0
         self.tasks = 0
         self.replies = 0
-        self.to_fail = args.fail_tasks
         self.first_poll = asyncio.Event()
         self.enough = asyncio.Event()
 
@@ -286,9 +285,6 @@ class Node:
 
     def take(self, whole, chunks):
         """What the stock node's listener does with a message."""
-        if self.to_fail > 0:
-            self.to_fail -= 1
-            raise RuntimeError("asked to fail")
         try:
             name, fields = wire.decode(whole, self.version)
         except wire.VersionMismatch as error:
@@ -306,6 +302,8 @@ class Node:
         if name == "OverlayMessage":
             self.take_overlay(fields)
             return
+        if name == self.args.fail_on:
+            raise RuntimeError("asked to fail")
         self.tasks += 1
         request_id = fields["request_id"]
         self.emit("task", **{"class": name}, request_id=request_id, size=len(whole), chunks=chunks,
@@ -524,7 +522,7 @@ def parse_arguments(arguments):
     add("--duplicate-replies", action="store_true", help="send each reply twice")
     add("--truncate-replies", action="store_true", help="leave the last chunk of each reply out")
     add("--work-seconds", type=float, default=0.0, help="how long the worker takes for a task")
-    add("--fail-tasks", type=int, default=0, help="raise while handling the first so many")
+    add("--fail-on", metavar="CLASS", help="raise while handling tasks of this class")
     add("--overlay-to", metavar="ID", help="send an overlay message and wait for the answer")
     add("--overlay-delay", type=float, default=0.0, help="wait before that, scaled")
     add("--feedback", type=int, default=0, help="send so many log lines and scalars, by turns")

@@ -190,8 +190,9 @@ class Running:
             if event["event"] == name and wanted.items() <= event.items():
                 return event
 
-    def count(self, name):
-        return sum(event["event"] == name for event in self.events)
+    def count(self, name, **wanted):
+        wanted["event"] = name
+        return sum(wanted.items() <= event.items() for event in self.events)
 
     async def end(self):
         """Asks it to stop. Returns the exit code."""
@@ -346,7 +347,7 @@ class Polling(NodeTest):
         await out.put(None)
         await self.server.poll()
         await node.event("poll_opened", poll=5)
-        self.assertEqual(node.count("connected"), 1)
+        self.assertEqual(node.count("connected", channel="tasks"), 1)
 
     async def test_c3_polls_again_at_once_after_its_own_deadline(self):
         node = await self.node("--time-scale", "100", "--poll-deadline", "0.3")
@@ -360,7 +361,7 @@ class Polling(NodeTest):
         await out.put(grpc.StatusCode.UNAVAILABLE)
         await self.server.poll()
         await node.event("poll_opened", poll=2)
-        self.assertEqual(node.count("connected"), 2)
+        self.assertEqual(node.count("connected", channel="tasks"), 2)
         self.assertEqual(node.count("security_event"), 0)
 
     async def test_c3_any_other_status_is_a_security_event(self):
@@ -372,23 +373,25 @@ class Polling(NodeTest):
         self.assertEqual(event["code"], "RESOURCE_EXHAUSTED")
         await node.event("connected")
 
-    async def test_c3_gives_up_after_five_failures_without_a_success_between(self):
-        node = await self.node("--fail-tasks", "8")
-        for _ in range(6):
+    async def give(self, *names):
+        """A task of each class, each to a poll of its own."""
+        for name in names:
             _, out = await self.server.poll()
-            await out.put(request())
+            await out.put(request(name, name))
+            await out.put(None)
+
+    async def test_c3_gives_up_after_five_failures_without_a_success_between(self):
+        node = await self.node("--fail-on", "ListRequest")
+        await self.give(*["ListRequest"] * 6)
         await node.event("stopped")
         self.assertEqual(await node.end(), 3)
         self.assertEqual(node.count("listener_error"), 6)
 
     async def test_c3_a_success_between_failures_counts(self):
-        node = await self.node("--fail-tasks", "5")
-        for _ in range(5):
-            _, out = await self.server.poll()
-            await out.put(request())
-        _, out = await self.server.poll()
-        await out.put(request(request_id="last"))
-        self.assertEqual((await self.server.reply())[1]["request_id"], "last")
+        node = await self.node("--fail-on", "ListRequest")
+        for _ in range(2):
+            await self.give(*["ListRequest"] * 5, "PingRequest")
+            self.assertEqual((await self.server.reply())[0], "PingReply")
         self.assertIsNone(node.process.returncode)
 
     async def test_c3_another_researcher_is_a_security_event(self):

@@ -14,7 +14,7 @@ namespace examples {
 using namespace fedagent::fedbiomed;
 
 inline Json tensor() { return to_json(Tensor{Tensor::Kind::torch, "float32", {1}, Bytes(4, 7)}); }
-inline Json map() { return {{"é", 1.5}}; }
+inline Json map() { return {{"é", 0.1}}; }
 
 /// Each class with all its fields set.
 inline auto full() {

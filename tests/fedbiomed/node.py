@@ -183,7 +183,6 @@ class Node:
         self.sending = Connection(self, "replies")
         self.reporting = Connection(self, "feedback")
         self.out = asyncio.Queue()
-        self.reports = asyncio.Queue()
         self.work = asyncio.Queue()
         self.unread = set()  # calls whose result nobody waits for
         self.answers = asyncio.Queue()
@@ -191,7 +190,6 @@ class Node:
         self.polls = 0
         self.tasks = 0
         self.replies = 0
-        self.to_fail = args.fail_tasks
         self.first_poll = asyncio.Event()
         self.enough = asyncio.Event()
 
@@ -203,7 +201,7 @@ class Node:
         await asyncio.sleep(seconds * self.args.time_scale)
 
     async def run(self):
-        parts = [self.listen(), self.send(), self.report(), self.do_work(), self.go_first()]
+        parts = [self.listen(), self.send(), self.do_work(), self.go_first()]
         ends = [self.enough.wait()]
         if self.args.seconds:
             ends.append(asyncio.sleep(self.args.seconds))
@@ -286,9 +284,6 @@ class Node:
 
     def take(self, whole, chunks):
         """What the stock node's listener does with a message."""
-        if self.to_fail > 0:
-            self.to_fail -= 1
-            raise RuntimeError("asked to fail")
         try:
             name, fields = wire.decode(whole, self.version)
         except wire.VersionMismatch as error:
@@ -306,6 +301,8 @@ class Node:
         if name == "OverlayMessage":
             self.take_overlay(fields)
             return
+        if name == self.args.fail_on:
+            raise RuntimeError("asked to fail")
         self.tasks += 1
         request_id = fields["request_id"]
         self.emit("task", **{"class": name}, request_id=request_id, size=len(whole), chunks=chunks,
@@ -345,29 +342,35 @@ class Node:
         return f"name of {self.args.node_id}"
 
     async def send(self):
+        """Replies and feedback wait in one queue, and go out one at a time."""
         while True:
-            name, request_id, data = await self.out.get()
-            for attempt in range(RETRIES + 1):
-                await self.sending.open()
-                try:
-                    chunks = await self.send_once(data)
-                    self.replies += 1
-                    self.emit("reply_sent", **{"class": name}, request_id=request_id, size=len(data),
-                              chunks=chunks, sha=hashlib.sha256(data).hexdigest())
-                    if name == "OverlayMessage":
-                        self.replies -= 1
-                    break
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                    if attempt == RETRIES:
-                        self.emit("reply_discarded", **{"class": name}, request_id=request_id)
-                        break
-                    code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else repr(error)
-                    self.emit("reply_retried", attempt=attempt + 1, code=code)
-                    await self.pause(2)
-                    await self.sending.close()
+            item = await self.out.get()
+            if isinstance(item, wire.FeedbackMessage):
+                await self.send_feedback(item)
+            else:
+                await self.send_reply(*item)
             if self.args.tasks and self.replies >= self.args.tasks and self.out.empty():
                 await asyncio.gather(*self.unread, return_exceptions=True)
                 self.enough.set()
+
+    async def send_reply(self, name, request_id, data):
+        what = {"class": name, "request_id": request_id}
+        for attempt in range(RETRIES + 1):
+            await self.sending.open()
+            try:
+                chunks = await self.send_once(data)
+                self.replies += name != "OverlayMessage"
+                self.emit("reply_sent", **what, size=len(data), chunks=chunks,
+                          sha=hashlib.sha256(data).hexdigest())
+                return
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                if attempt == RETRIES:
+                    self.emit("reply_discarded", **what)
+                    return
+                code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else repr(error)
+                self.emit("reply_retried", attempt=attempt + 1, code=code)
+                await self.pause(2)
+                await self.sending.close()
 
     async def send_once(self, data):
         call = self.sending.calls("ReplyTask", "stream_unary", wire.TaskResult, wire.Empty)()
@@ -385,21 +388,19 @@ class Node:
         code = await call.code()
         self.emit("reply_result", code=code.name, details=await call.details())
 
-    async def report(self):
-        while True:
-            message = await self.reports.get()
-            kind = message.WhichOneof("feedback_type")
-            for _ in range(RETRIES + 1):
-                await self.reporting.open()
-                call = self.reporting.calls("Feedback", "unary_unary", wire.FeedbackMessage, wire.Empty)
-                try:
-                    await call(message)
-                    self.emit("feedback_sent", kind=kind, code="OK")
-                    break
-                except grpc.aio.AioRpcError as error:
-                    self.emit("feedback_sent", kind=kind, code=error.code().name, details=error.details())
-                    await self.pause(2)
-                    await self.reporting.close()
+    async def send_feedback(self, message):
+        kind = message.WhichOneof("feedback_type")
+        for _ in range(RETRIES + 1):
+            await self.reporting.open()
+            call = self.reporting.calls("Feedback", "unary_unary", wire.FeedbackMessage, wire.Empty)
+            try:
+                await call(message)
+                self.emit("feedback_sent", kind=kind, code="OK")
+                return
+            except grpc.aio.AioRpcError as error:
+                self.emit("feedback_sent", kind=kind, code=error.code().name, details=error.details())
+                await self.pause(2)
+                await self.reporting.close()
 
     def feedback(self, i):
         message = wire.FeedbackMessage(
@@ -426,7 +427,7 @@ class Node:
         """What the node sends without being asked. Then waits for ever."""
         await self.first_poll.wait()
         for i in range(self.args.feedback):
-            self.reports.put_nowait(self.feedback(i))
+            self.out.put_nowait(self.feedback(i))
         if self.args.overlay_to:
             await self.pause(self.args.overlay_delay)
             self.overlay(self.args.overlay_to, b"question")
@@ -524,7 +525,7 @@ def parse_arguments(arguments):
     add("--duplicate-replies", action="store_true", help="send each reply twice")
     add("--truncate-replies", action="store_true", help="leave the last chunk of each reply out")
     add("--work-seconds", type=float, default=0.0, help="how long the worker takes for a task")
-    add("--fail-tasks", type=int, default=0, help="raise while handling the first so many")
+    add("--fail-on", metavar="CLASS", help="raise while handling tasks of this class")
     add("--overlay-to", metavar="ID", help="send an overlay message and wait for the answer")
     add("--overlay-delay", type=float, default=0.0, help="wait before that, scaled")
     add("--feedback", type=int, default=0, help="send so many log lines and scalars, by turns")

@@ -170,6 +170,14 @@ TEST_CASE("fedbiomed msgpack: sizes that cannot be are truncated, and cost nothi
   }
 }
 
+TEST_CASE("fedbiomed msgpack: an array or a map that cannot be whole is truncated by its head") {
+  for (const auto* hex :
+       {"91", "92c0", "81c0", "dc0003c0c0", "de0001c0", "ddffffffff", "dfffffffff"}) {
+    CAPTURE(hex);
+    CHECK(error_of(MsgpackReader(from_hex(hex)).next()) == errc::truncated);
+  }
+}
+
 TEST_CASE("fedbiomed msgpack: a million levels are stepped over without a stack") {
   constexpr std::size_t levels = 1'000'000;
   CHECK_FALSE(skip(std::string(levels, '\x91') + '\xc0'));

@@ -94,6 +94,8 @@ class Server:
         self.reply_code = None
         self.piece = wire.CHUNK_SIZE
         self.key, self.certificate = make_certificate(directory, organization)
+        self.client_ca = None
+        self.seen_by = []  # the common names of clients that have shown a certificate
         self.port = 0
         self._server = None
 
@@ -109,7 +111,8 @@ class Server:
         }
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(wire.SERVICE, handlers)])
-        credentials = grpc.ssl_server_credentials([(self.key, self.certificate)])
+        credentials = grpc.ssl_server_credentials(
+            [(self.key, self.certificate)], self.client_ca, self.client_ca is not None)
         self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         await self._server.start()
 
@@ -118,6 +121,7 @@ class Server:
 
     async def _get_task(self, poll, context):
         out = asyncio.Queue()
+        self.seen_by += context.auth_context().get("x509_common_name", [])
         await self.polls.put((poll, out))
         while True:
             what = await out.get()
@@ -151,12 +155,12 @@ class Server:
         return wire.decode(await asyncio.wait_for(self.replies.get(), PATIENCE), version)
 
 
-def make_certificate(directory, organization):
-    subject = "/CN=127.0.0.1" + (f"/O={organization}" if organization else "")
+def make_certificate(directory, organization, host="127.0.0.1", name="127.0.0.1"):
+    subject = f"/CN={name}" + (f"/O={organization}" if organization else "")
     key, certificate = pathlib.Path(directory, "key.pem"), pathlib.Path(directory, "cert.pem")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "2",
-         "-subj", subject, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+         "-subj", subject, "-addext", f"subjectAltName=IP:{host}", "-keyout", key, "-out", certificate],
         check=True, capture_output=True)
     return key.read_bytes(), certificate.read_bytes()
 
@@ -186,8 +190,9 @@ class Running:
             if event["event"] == name and wanted.items() <= event.items():
                 return event
 
-    def count(self, name):
-        return sum(event["event"] == name for event in self.events)
+    def count(self, name, **wanted):
+        wanted["event"] = name
+        return sum(wanted.items() <= event.items() for event in self.events)
 
     async def end(self):
         """Asks it to stop. Returns the exit code."""
@@ -285,6 +290,29 @@ class Connecting(NodeTest):
         await node.event("connected", organization="R2")
 
 
+    async def test_c1_the_certificate_must_be_for_the_host(self):
+        await self.server.stop()
+        self.server.key, self.server.certificate = make_certificate(
+            self.directory.name, "R", host="127.0.0.2", name="other")
+        await self.server.start()
+        node = await self.node()
+        await node.event("poll_ended", code="UNAVAILABLE")
+        self.assertTrue(self.server.polls.empty())
+
+    async def test_c1_a_client_certificate_when_it_has_one(self):
+        await self.server.stop()
+        with tempfile.TemporaryDirectory() as directory:
+            _, self.server.client_ca = make_certificate(directory, "", name="N")
+            await self.server.start()
+            without = await self.node()
+            await without.event("poll_ended", code="UNAVAILABLE")
+            await self.node("--client-cert", f"{directory}/cert.pem", "--client-key", f"{directory}/key.pem")
+            _, out = await self.server.poll()
+            self.assertEqual(self.server.seen_by, [b"N"])
+            await out.put(request())
+            await self.server.reply()
+
+
 class WithoutOrganization(NodeTest):
     organization = ""
 
@@ -319,7 +347,7 @@ class Polling(NodeTest):
         await out.put(None)
         await self.server.poll()
         await node.event("poll_opened", poll=5)
-        self.assertEqual(node.count("connected"), 1)
+        self.assertEqual(node.count("connected", channel="tasks"), 1)
 
     async def test_c3_polls_again_at_once_after_its_own_deadline(self):
         node = await self.node("--time-scale", "100", "--poll-deadline", "0.3")
@@ -333,7 +361,7 @@ class Polling(NodeTest):
         await out.put(grpc.StatusCode.UNAVAILABLE)
         await self.server.poll()
         await node.event("poll_opened", poll=2)
-        self.assertEqual(node.count("connected"), 2)
+        self.assertEqual(node.count("connected", channel="tasks"), 2)
         self.assertEqual(node.count("security_event"), 0)
 
     async def test_c3_any_other_status_is_a_security_event(self):
@@ -345,23 +373,25 @@ class Polling(NodeTest):
         self.assertEqual(event["code"], "RESOURCE_EXHAUSTED")
         await node.event("connected")
 
-    async def test_c3_gives_up_after_five_failures_without_a_success_between(self):
-        node = await self.node("--fail-tasks", "8")
-        for _ in range(6):
+    async def give(self, *names):
+        """A task of each class, each to a poll of its own."""
+        for name in names:
             _, out = await self.server.poll()
-            await out.put(request())
+            await out.put(request(name, name))
+            await out.put(None)
+
+    async def test_c3_gives_up_after_five_failures_without_a_success_between(self):
+        node = await self.node("--fail-on", "ListRequest")
+        await self.give(*["ListRequest"] * 6)
         await node.event("stopped")
         self.assertEqual(await node.end(), 3)
         self.assertEqual(node.count("listener_error"), 6)
 
     async def test_c3_a_success_between_failures_counts(self):
-        node = await self.node("--fail-tasks", "5")
-        for _ in range(5):
-            _, out = await self.server.poll()
-            await out.put(request())
-        _, out = await self.server.poll()
-        await out.put(request(request_id="last"))
-        self.assertEqual((await self.server.reply())[1]["request_id"], "last")
+        node = await self.node("--fail-on", "ListRequest")
+        for _ in range(2):
+            await self.give(*["ListRequest"] * 5, "PingRequest")
+            self.assertEqual((await self.server.reply())[0], "PingReply")
         self.assertIsNone(node.process.returncode)
 
     async def test_c3_another_researcher_is_a_security_event(self):
@@ -395,6 +425,18 @@ class Strictness(NodeTest):
             self.assertEqual((name, fields["errnum"], fields["request_id"]), ("ErrorMessage", "FB301", None))
         await out.put(wire.pack({**good, "__type_message__": {"module": "m", "class": "SearchRequest"}}))
         self.assertEqual((await self.server.reply())[0], "SearchReply")
+
+    async def test_c7_a_search_finds_what_has_all_the_tags(self):
+        path = pathlib.Path(self.directory.name, "databases.json")
+        path.write_text(json.dumps([{"dataset_id": "1", "tags": ["a", "b"]}, {"dataset_id": "2", "tags": ["a"]}]))
+        for databases, found in ((str(path), {"a": "12", "b": "1", "c": ""}), ("none", {"a": ""})):
+            await self.node("--databases", databases)
+            _, out = await self.server.poll()
+            for tag, ids in found.items():
+                await out.put(request("SearchRequest", tags=[tag]))
+                _, fields = await self.server.reply()
+                self.assertEqual("".join(d["dataset_id"] for d in fields["databases"]), ids)
+                self.assertEqual(fields["count"], len(ids))
 
     async def test_c5_another_version_is_not_read(self):
         node = await self.node()

@@ -141,6 +141,16 @@ class Array:
         return isinstance(other, Array) and vars(self) == vars(other)
 
 
+class Extra:
+    """A value of one of the other types, which this node need not understand."""
+
+    def __init__(self, kind, value):
+        self.kind, self.value = kind, value
+
+
+_OTHERS = {"np.generic", "Vector", "VectorSpec", "MetricTypes", "EncryptedAuxVar"}
+
+
 def _pack_extra(value):
     if isinstance(value, int):  # one of more than 64 bits
         # For a negative number Python counts the bits of its absolute value.
@@ -150,6 +160,8 @@ def _pack_extra(value):
         return {"__type__": type(value).__name__, "value": list(value)}
     if isinstance(value, Array):
         return {"__type__": value.kind, "value": [value.data, value.dtype, value.shape]}
+    if isinstance(value, Extra):
+        return {"__type__": value.kind, "value": value.value}
     raise TypeError(f"cannot be sent: {type(value)}")
 
 
@@ -161,6 +173,8 @@ def _unpack_extra(value):
         return {"tuple": tuple, "set": set}[kind](value["value"])
     if kind in ("np.ndarray", "torch.Tensor"):
         return Array(*value["value"], kind=kind)
+    if isinstance(kind, str) and (kind in _OTHERS or kind.startswith("AuxVar")):
+        return Extra(kind, value.get("value"))
     return value
 
 
@@ -258,6 +272,14 @@ def _check(name, fields, version):
             raise WireError(f"{name}: {field.name} is a {type(fields[field.name]).__name__}")
     for extra in fields.keys() - known.keys():
         raise WireError(f"{name}: there is no field {extra}")
+    if name == "FAReply":
+        there = [fields.get(n) is not None for n in ("params_encrypted", "output_schema", "output")]
+        if fields.get("encrypted", False):
+            consistent = there == [True, True, False]
+        else:
+            consistent = there[:2] == [False, False]
+        if not consistent:
+            raise WireError("FAReply: what is encrypted does not go together")
 
 
 def encode(name, version, **fields):

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <boost/system/result.hpp>
 #include <cstddef>
@@ -35,14 +36,32 @@ namespace detail {
 
 // ---- values
 
+/// What a map is to a node: one of the extra types (c.6), or a map.
+inline unsigned kind_of_map(const Json& map) {
+  const auto name = map.find("__type__");
+  if (name == map.end() || !name->is_string()) {
+    return json_map;
+  }
+  const auto& type = name->get_ref<const std::string&>();
+  if (type == "int") {
+    return json_integer;
+  }
+  if (type == "tuple") {
+    return json_tuple;
+  }
+  constexpr std::array<std::string_view, 8> others{"set",         "np.ndarray",     "torch.Tensor",
+                                                   "Vector",      "np.generic",     "VectorSpec",
+                                                   "MetricTypes", "EncryptedAuxVar"};
+  const bool known = std::find(others.begin(), others.end(), type) != others.end();
+  return known || type.starts_with("AuxVar") ? 0U : json_map;
+}
+
 inline bool has_kind(const Json& value, unsigned kinds) {
+  if (value.is_object()) {
+    return (kinds & kind_of_map(value)) != 0;
+  }
   if (value.is_array()) {
     return (kinds & json_array) != 0;
-  }
-  if (value.is_object()) {
-    const auto type = value.find("__type__");
-    const bool large = type != value.end() && *type == "int";
-    return (kinds & (large ? json_integer : json_map)) != 0;
   }
   // To Python a bool is an int.
   return (value.is_number_integer() || value.is_boolean()) && (kinds & json_integer) != 0;

@@ -15,9 +15,8 @@ using Bytes = std::vector<std::uint8_t>;
 
 namespace detail {
 
-/// What a member of type `Json` may be, in sum. A map may stand for an extra type; an integer may
-/// be one of more than 64 bits.
-enum JsonKind : unsigned { json_integer = 1, json_array = 2, json_map = 4 };
+/// What a member of type `Json` may be, in sum. An integer may be one of more than 64 bits.
+enum JsonKind : unsigned { json_integer = 1, json_array = 2, json_map = 4, json_tuple = 8 };
 
 template <class T>
 inline constexpr bool is_optional = false;

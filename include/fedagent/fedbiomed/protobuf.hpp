@@ -65,17 +65,16 @@ class ProtobufReader {
   bool failed() const noexcept { return failed_; }
 
  private:
-  static constexpr std::size_t max_groups = 100;  // protobuf's own limit
+  // The limits of protobuf itself: of groups in each other, and of the bytes of a tag or a size.
+  static constexpr std::size_t max_groups = 100;
+  static constexpr std::size_t max_short = 5;
 
-  bool take_varint(std::uint64_t& value) noexcept {
+  bool take_varint(std::uint64_t& value, std::size_t max_bytes = 10) noexcept {
     value = 0;
-    for (unsigned shift = 0; shift < 70; shift += 7) {
-      if (rest_.empty()) {
-        return false;
-      }
+    for (std::size_t i = 0; i < max_bytes && !rest_.empty(); ++i) {
       const auto byte = static_cast<unsigned char>(rest_.front());
       rest_.remove_prefix(1);
-      value |= shift < 64 ? std::uint64_t{byte & 0x7fU} << shift : 0U;
+      value |= std::uint64_t{byte & 0x7fU} << (7 * i);
       if (byte < 0x80) {
         return true;
       }
@@ -96,13 +95,14 @@ class ProtobufReader {
   }
 
   bool take_tag(ProtobufField& field) noexcept {
-    std::uint64_t tag = 0;
-    if (!take_varint(tag) || tag > UINT32_MAX || (tag >> 3U) == 0 || (tag & 7U) > 5) {
+    std::uint64_t value = 0;
+    if (!take_varint(value, max_short)) {
       return false;
     }
-    field.number = static_cast<std::uint32_t>(tag >> 3U);
+    const auto tag = static_cast<std::uint32_t>(value);  // of 35 bits, as protobuf does
+    field.number = tag >> 3U;
     field.type = static_cast<WireType>(tag & 7U);
-    return true;
+    return field.number != 0 && field.type <= WireType::fixed32;
   }
 
   bool take_value(ProtobufField& field) noexcept {
@@ -115,7 +115,7 @@ class ProtobufReader {
         return take_fixed(4, field.number_value);
       case WireType::bytes: {
         std::uint64_t size = 0;
-        if (!take_varint(size) || size > rest_.size()) {
+        if (!take_varint(size, max_short) || size > rest_.size()) {
           return false;
         }
         field.bytes_value = rest_.substr(0, static_cast<std::size_t>(size));

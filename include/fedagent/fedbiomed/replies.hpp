@@ -184,7 +184,7 @@ struct FAReply {
     return std::tuple(field("experiment_id", &T::experiment_id), field("fa_id", &T::fa_id),
                       detail::node_id_field<T>(), detail::node_name_field<T>(),
                       field("stats", &T::stats, json_array).or_nil(),
-                      field("output", &T::output, detail::json_map).or_nil(),
+                      field("output", &T::output, detail::json_map | detail::json_tuple).or_nil(),
                       field("encrypted", &T::encrypted).defaulted(),
                       field("params_encrypted", &T::params_encrypted, json_array).or_nil(),
                       field("output_schema", &T::output_schema, json_array).or_nil());

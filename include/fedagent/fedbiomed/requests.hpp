@@ -114,12 +114,13 @@ struct FARequest {
     using detail::field;
     using detail::json_array;
     using detail::json_map;
-    return std::tuple(field("experiment_id", &T::experiment_id),
-                      field("dataset_id", &T::dataset_id), field("fa_id", &T::fa_id),
-                      field("stats", &T::stats, json_array).or_nil(),
-                      field("stats_args", &T::stats_args, json_map).or_nil(),
-                      field("dataset_schema", &T::dataset_schema, json_array | json_map).or_nil(),
-                      field("secagg_arguments", &T::secagg_arguments, json_map).or_nil());
+    return std::tuple(
+        field("experiment_id", &T::experiment_id), field("dataset_id", &T::dataset_id),
+        field("fa_id", &T::fa_id), field("stats", &T::stats, json_array).or_nil(),
+        field("stats_args", &T::stats_args, json_map).or_nil(),
+        field("dataset_schema", &T::dataset_schema, json_array | json_map | detail::json_tuple)
+            .or_nil(),
+        field("secagg_arguments", &T::secagg_arguments, json_map).or_nil());
   }
 };
 

@@ -99,7 +99,7 @@ std::shared_ptr<::grpc::Channel> channel(std::size_t port, const std::string& ro
   arguments.SetMaxReceiveMessageSize(100 << 20);
   auto credentials = ::grpc::InsecureChannelCredentials();
   if (!root.empty()) {
-    credentials = ::grpc::SslCredentials({.pem_root_certs = root});
+    credentials = ::grpc::SslCredentials({root, {}, {}});
   }
   return ::grpc::CreateCustomChannel("localhost:" + std::to_string(port), credentials, arguments);
 }

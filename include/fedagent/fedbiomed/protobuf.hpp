@@ -2,11 +2,15 @@
 
 #include <array>
 #include <bit>
+#include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "fedagent/fedbiomed/error.hpp"
+#include "fedagent/fedbiomed/utf8.hpp"
 
 /// @file
 /// As much of protobuf as the few messages of this wire need. A codec of our own keeps the library
@@ -220,5 +224,28 @@ class ProtobufWriter {
 
   std::string bytes_;
 };
+
+/// Runs `take` for each field. @return Whether all was well; else the error is in `error`.
+template <class Take>
+bool read_fields(std::string_view bytes, boost::system::error_code& error, Take take) {
+  ProtobufReader reader(bytes);
+  ProtobufField field;
+  while (!error && reader.next(field)) {
+    take(field);
+  }
+  if (!error && reader.failed()) {
+    error = errc::bad_protobuf;
+  }
+  return !error;
+}
+
+inline void take_text(const ProtobufField& field, std::string& into,
+                      boost::system::error_code& error) {
+  if (is_utf8(field.bytes_value)) {
+    into = field.bytes_value;
+  } else {
+    error = errc::bad_utf8;
+  }
+}
 
 }  // namespace fedagent::fedbiomed::detail

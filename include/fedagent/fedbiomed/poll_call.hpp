@@ -1,0 +1,149 @@
+#pragma once
+
+#include "fedagent/fedbiomed/service.hpp"
+
+namespace fedagent::fedbiomed::detail {
+
+/// GetTaskUnary: a poll. It hands out tasks until its time is over (E1, E2, E5 to E12).
+/**
+ * The coroutine holds the call; the state outlives it.
+ */
+template <class State>
+class PollCall final : private fedagent::detail::Deadlines<typename State::Clock>::Entry {
+  using Store = typename State::Store;
+  using Executor = typename State::executor_type;
+  using Call = grpc::Call<Executor>;
+  using Message_ = typename Store::message_type;
+  template <class T>
+  using awaitable = typename Store::template awaitable<T>;
+  template <class T>
+  using result = boost::system::result<T>;
+
+ public:
+  static awaitable<void> serve(State* state, std::shared_ptr<Call> call) {
+    co_await boost::asio::this_coro::throw_if_cancelled(false);
+    auto reading = Call::read(call);
+    const auto bytes = co_await std::move(reading);
+    if (!bytes) {
+      co_return call->finish(bytes.error() == boost::asio::error::eof
+                                 ? status_of(errc::bad_protobuf)
+                                 : status_of(bytes.error()));
+    }
+    const auto request = decode_task_request(grpc::Bytes(*bytes).view());
+    if (!request) {
+      co_return call->finish(status_of(request.error()));
+    }
+    const auto version = parse_version(request->protocol_version);
+    if (!version) {
+      co_return call->finish(wrong_version(request->protocol_version));
+    }
+    if (peer_of(*state, *call, request->node) != request->node) {
+      co_return call->finish(status_of(fedagent::errc::wrong_node));
+    }
+    auto polling = poll(state, call, *request, *version);
+    const auto why = co_await std::move(polling);
+    call->finish(status_of(why));
+  }
+
+ private:
+  PollCall(State& state, Call& call) : state_(&state), call_(&call) {}
+
+  static awaitable<boost::system::error_code> poll(State* state, std::shared_ptr<Call> call,
+                                                   const TaskRequest& request, Version version) {
+    if (state->store == nullptr) {
+      co_return make_error_code(fedagent::errc::stopped);
+    }
+    const auto agent = state->store->retrieve(request.node);
+    if (!agent) {
+      co_return agent.error();
+    }
+    state->nodes.tidy(state->store->size(),
+                      [&](const auto& id) { return state->store->get(id).has_value(); });
+    NodeTable::OpenPoll open(state->nodes, request.node, version, call->peer());
+    fedagent::Poll poll(*agent, open.session());
+    PollCall self(*state, *call);
+    boost::system::error_code why;
+    while (!why) {
+      auto taking = poll.get_task();
+      auto task = co_await std::move(taking);
+      self.disarm();
+      if (!task) {
+        why = self.confirming_ ? make_error_code(fedagent::errc::poll_ended) : task.error();
+        break;
+      }
+      auto delivering = deliver(state, call, version, task->message());
+      const auto delivered = co_await std::move(delivering);
+      if (delivered) {
+        task->delivered();
+        self.arm();
+      } else if (delivered.error() == fedagent::errc::not_encodable) {
+        task->not_encodable();
+      } else {
+        why = delivered.error();
+      }
+    }
+    if (why == fedagent::errc::poll_ended) {
+      // A large task may be on its way yet: the node is not to be taken for one that has left.
+      auto flushing = Call::flush(call);
+      if (const auto flushed = co_await std::move(flushing); !flushed) {
+        co_return flushed.error();
+      }
+      open.ends_well();
+    }
+    co_return why;
+  }
+
+  static awaitable<result<void>> deliver(State* state, std::shared_ptr<Call> call, Version version,
+                                         MessagePtr<Message_> message) {
+    // The node would take it for an attack, or refuse it.
+    if (message->researcher_id() != state->researcher_id ||
+        message->protocol_version() != to_string(version)) {
+      co_return make_error_code(fedagent::errc::not_encodable);
+    }
+    const ChunkSplitter chunks(message->bytes(), state->options.chunk_size);
+    for (std::int32_t i = 1; i <= chunks.count(); ++i) {
+      auto writing = Call::write(call, to_buffer(chunks.chunk(i), message));
+      const auto written = co_await std::move(writing);
+      if (!written) {
+        co_return written.error();
+      }
+    }
+    co_return result<void>();
+  }
+
+  static ::grpc::ByteBuffer to_buffer(const Chunk& chunk, const MessagePtr<Message_>& message) {
+    constexpr std::size_t small = 4096;
+    const ChunkHead head(chunk);
+    if (chunk.bytes.size() > small) {
+      const std::array slices{grpc::copied_slice(head.bytes()),
+                              grpc::shared_slice(chunk.bytes, message)};
+      return grpc::byte_buffer(slices);
+    }
+    // In one piece: one allocation.
+    const auto size = head.bytes().size() + chunk.bytes.size();
+    const std::array slices{::grpc::Slice(size)};
+    auto* const to = const_cast<std::uint8_t*>(slices.front().begin());
+    std::ranges::copy(chunk.bytes, std::ranges::copy(head.bytes(), to).out);
+    return grpc::byte_buffer(slices);
+  }
+
+  void arm() {
+    using Duration = typename State::Clock::duration;
+    state_->watchdog.arm(*this, State::Clock::now() + std::chrono::duration_cast<Duration>(
+                                                          state_->options.confirm_after));
+  }
+  // Only while the coroutine waits for a task, which it then does not take.
+  void on_deadline() noexcept override {
+    if (call_->writing()) {
+      return arm();
+    }
+    confirming_ = true;
+    call_->cancel_wait();
+  }
+
+  State* state_;
+  Call* call_;
+  bool confirming_ = false;
+};
+
+}  // namespace fedagent::fedbiomed::detail

@@ -1,0 +1,125 @@
+#pragma once
+
+#include "fedagent/fedbiomed/received_chunk.hpp"
+#include "fedagent/fedbiomed/service.hpp"
+
+namespace fedagent::fedbiomed::detail {
+
+/// ReplyTask: replies, and messages from node to node (E13 to E17, E20).
+template <class State>
+class ReplyCall {
+  using Store = typename State::Store;
+  using Call = grpc::Call<typename State::executor_type>;
+  template <class T>
+  using awaitable = typename Store::template awaitable<T>;
+
+ public:
+  static awaitable<void> serve(State* state, std::shared_ptr<Call> call) {
+    co_await boost::asio::this_coro::throw_if_cancelled(false);
+    Incoming incoming(*state);
+    while (true) {
+      auto reading = Call::read(call);
+      const auto bytes = co_await std::move(reading);
+      if (!bytes) {
+        if (bytes.error() != boost::asio::error::eof) {
+          call->finish(status_of(bytes.error()));
+        } else if (incoming.joiner.begun()) {
+          call->finish(status_of(errc::truncated));
+        } else {
+          call->finish_with(state->empty);
+        }
+        co_return;
+      }
+      const auto whole = incoming.add(*bytes);
+      if (!whole) {
+        co_return call->finish(whole.error());
+      }
+      if (*whole) {
+        auto taking = take(state, call, incoming.take());
+        const auto taken = co_await std::move(taking);
+        if (!taken.ok()) {
+          co_return call->finish(taken);
+        }
+        // Nodes send one message in a call. To hear of its end would wake this thread once more.
+        if (call->rest(state->empty)) {
+          co_return;
+        }
+      }
+    }
+  }
+
+ private:
+  /// Whether a chunk has made a message whole, or the status that ends the call.
+  class Added {
+   public:
+    Added(bool whole) : whole_(whole) {}
+    Added(::grpc::Status error) : error_(std::move(error)) {}
+    explicit operator bool() const noexcept { return error_.ok(); }
+    bool operator*() const noexcept { return whole_; }
+    const ::grpc::Status& error() const noexcept { return error_; }
+
+   private:
+    ::grpc::Status error_{};
+    bool whole_ = false;
+  };
+
+  /// The half-received message, and its part of what all of them may take.
+  struct Incoming {
+    explicit Incoming(State& of) : state(&of), joiner(of.options.max_message) {}
+    Incoming(const Incoming&) = delete;
+    Incoming& operator=(const Incoming&) = delete;
+    ~Incoming() { give_back(); }
+
+    Added add(const ::grpc::ByteBuffer& buffer) {
+      const ReceivedChunk chunk(buffer);
+      if (!chunk.good()) {
+        return status_of(errc::bad_protobuf);
+      }
+      const auto limit = state->options.max_incoming_bytes;
+      if (limit > 0 && buffer.Length() > limit - std::min(limit, state->incoming_bytes)) {
+        return ::grpc::Status(::grpc::StatusCode::RESOURCE_EXHAUSTED,
+                              "the server is receiving as many bytes as it can hold");
+      }
+      taken += buffer.Length();
+      state->incoming_bytes += buffer.Length();
+      const auto whole = joiner.add(chunk.size(), chunk.iteration(), chunk.pieces());
+      return whole ? Added(*whole) : Added(status_of(whole.error()));
+    }
+    std::string take() {
+      give_back();
+      return joiner.take();
+    }
+    void give_back() noexcept { state->incoming_bytes -= std::exchange(taken, 0); }
+
+    State* state;
+    ChunkJoiner joiner;
+    std::uint64_t taken = 0;
+  };
+
+  static awaitable<::grpc::Status> take(State* state, std::shared_ptr<Call> call,
+                                        std::string bytes) {
+    auto message = Message::parse(std::move(bytes));
+    if (!message) {
+      co_return status_of(message.error());
+    }
+    if (!parse_version(message->protocol_version())) {
+      co_return wrong_version(message->protocol_version());
+    }
+    if (message->source().empty()) {
+      co_return status_of(errc::missing_field);
+    }
+    if (state->store == nullptr) {
+      co_return status_of(fedagent::errc::stopped);
+    }
+    auto peer = peer_of(*state, *call, message->source());
+    const bool foreign = peer != message->source();
+    auto serving = serve_reply(*state->store, std::move(peer), *std::move(message));
+    const auto served = co_await std::move(serving);
+    if (foreign) {
+      co_return status_of(fedagent::errc::wrong_node);  // also when its own name is not known
+    }
+    co_return served ? ::grpc::Status::OK : status_of(served.error());
+  }
+};
+
+}  // namespace fedagent::fedbiomed::detail

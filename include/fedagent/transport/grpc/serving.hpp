@@ -1,0 +1,116 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/intrusive/list.hpp>
+#include <exception>
+#include <memory>
+#include <utility>
+
+#include "fedagent/transport/grpc/call.hpp"
+
+namespace fedagent::grpc::detail {
+
+/// A call and the coroutine that serves it. It lives as long as the coroutine.
+/**
+ * @tparam State What the calls of a server share: `executor`, `service`, `servings`, `changed`.
+ * @par Thread safety
+ * Unsafe: on the executor.
+ */
+template <class State>
+class Serving final : public CallOwner<typename State::executor_type>,
+                      public std::enable_shared_from_this<Serving<State>>,
+                      public boost::intrusive::list_base_hook<> {
+  using Executor = typename State::executor_type;
+  using CallPtr = std::shared_ptr<Call<Executor>>;
+
+ public:
+  Serving(std::shared_ptr<State> state, CallPtr call)
+      : CallOwner<Executor>(state->executor), state_(std::move(state)), call_(std::move(call)) {
+    state_->servings.push_back(*this);
+    call_->owner(this);
+  }
+  ~Serving() {
+    if (call_->owner() == this) {
+      call_->owner(nullptr);
+      call_->finish(gone());
+    }
+    state_->servings.erase(state_->servings.iterator_to(*this));
+    state_->changed.wake_all();
+  }
+
+  /// Starts the coroutine of a call, at once.
+  static void start(std::shared_ptr<State> state, CallPtr call) {
+    auto serving = std::make_shared<Serving>(std::move(state), std::move(call));
+    boost::asio::co_spawn(serving->executor, run(serving.get()),
+                          boost::asio::bind_cancellation_slot(
+                              serving->peer_gone_.slot(), [serving](const std::exception_ptr&) {}));
+  }
+
+  void look() noexcept override {
+    if (!told_ && call_->cancelled()) {
+      cancel();
+    } else if (this->waiter != nullptr) {
+      this->waiter->wake();
+    }
+  }
+
+  /// The server stops.
+  void end() noexcept {
+    if (call_->owner() == this) {
+      call_->finish(gone());
+      // Outside of the loop the signal would only note where the coroutine is, and look there later
+      // (Boost 1.81), when it may be gone.
+      boost::asio::post(this->executor, [self = this->shared_from_this()] { self->cancel(); });
+    }
+  }
+
+  void cancel() noexcept override {
+    // The slot of a coroutine that has not begun yet, or has ended, must not be used.
+    if (running_ && !std::exchange(told_, true)) {
+      peer_gone_.emit(boost::asio::cancellation_type::terminal);
+    }
+  }
+
+ private:
+  static ::grpc::Status gone() {
+    return {::grpc::StatusCode::UNAVAILABLE, "the server has stopped"};
+  }
+
+  struct Running {
+    explicit Running(Serving& of) : serving(&of) { serving->running_ = true; }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() { serving->running_ = false; }
+
+    Serving* serving;
+  };
+
+  // The object lives as long as this coroutine's completion handler does.
+  static boost::asio::awaitable<void, Executor> run(Serving* self) {
+    const Running running(*self);
+    try {
+      auto serving = self->state_->service->serve(self->call_);
+      co_await std::move(serving);
+      if (self->call_->owner() == self) {
+        self->call_->finish(::grpc::Status::OK);
+      }
+    } catch (...) {
+      // What was thrown is none of the client's business.
+      self->call_->finish(self->told_
+                              ? ::grpc::Status::CANCELLED
+                              : ::grpc::Status(::grpc::StatusCode::INTERNAL, "internal error"));
+    }
+  }
+
+  std::shared_ptr<State> state_;
+  CallPtr call_;
+  boost::asio::cancellation_signal peer_gone_;
+  bool running_ = false;
+  bool told_ = false;
+};
+
+}  // namespace fedagent::grpc::detail

@@ -158,7 +158,7 @@ class Server {
   using Running = detail::Running<Executor, Service>;
   using Box = detail::Mailbox<Executor>;
   using Waiter = fedagent::detail::Waiter<std::chrono::steady_clock, Executor>;
-  using Waiters = fedagent::detail::WaitList<std::chrono::steady_clock, Executor>;
+  using Waiters = fedagent::detail::WaitList<std::chrono::steady_clock>;
 
   struct Ended;
   struct State : std::enable_shared_from_this<State> {

@@ -34,8 +34,11 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
 
   /// Begins the life of a connection.
   static void start(const std::shared_ptr<ServerConnection>& c) {
-    boost::asio::co_spawn(c->executor(), is_socket<Stream> ? begin(c) : serve(c),
-                          boost::asio::detached);
+    if constexpr (is_socket<Stream>) {
+      boost::asio::co_spawn(c->executor(), begin(c), boost::asio::detached);
+    } else {
+      boost::asio::co_spawn(c->executor(), serve(c), boost::asio::detached);
+    }
   }
 
   /// The whole life of a connection. Cancelled, it closes it.

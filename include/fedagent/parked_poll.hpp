@@ -60,7 +60,8 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
     this->take_wake_up();
     const auto core = core_ptr::lock(core_);
     if (!core) {
-      return make_error_code(errc::stopped);
+      // It may have learnt why before the agent was gone.
+      return this->verdict() ? this->verdict() : make_error_code(errc::stopped);
     }
     return core->try_take(&state_, this, until_);
   }

@@ -67,7 +67,7 @@ class Served final : public fedagent::ParkedPoll<Transport, Message, fedagent::N
   std::vector<std::string>* log_;
 };
 
-std::string says(errc error) { return make_error_code(error).message(); }
+std::string says(boost::system::error_code error) { return error.message(); }
 
 awaitable<int> write_down(awaitable<result<Task>> getting, std::string name,
                           std::vector<std::string>& log) {
@@ -440,4 +440,54 @@ TEST_CASE("parked poll: the session is that of its open, and confirms as that of
     CHECK(story.counters().redelivered == 1);
     CHECK(poll.look() == "r1");
   }
+}
+
+TEST_CASE("parked poll: a handler that runs while it looks may close it, and the task goes on") {
+  Story story(AgentOptions{.max_age = 10s, .polls = PollPolicy::oldest_first});
+  Parked first;
+  Parked second;
+  REQUIRE_FALSE(first.open(*story.agent));
+  REQUIRE_FALSE(second.open(*story.agent));
+  CHECK(first.look().empty());
+  CHECK(second.look().empty());
+  const auto close = [&](const fedagent::Outcome<Message>& outcome) {
+    CHECK(outcome.error() == errc::expired);
+    first.close();
+  };
+  REQUIRE(story.agent->try_send(story.make("r1"), close));
+  CHECK(first.ready == 1);
+  ManualClock::advance(10s);  // and the timer is late
+  SUBCASE("no other task is there") {
+    CHECK(first.look() == says(operation_aborted));
+    REQUIRE(story.send("r2"));
+  }
+  SUBCASE("another task is there") {
+    REQUIRE(story.send("r2"));
+    CHECK(first.look() == says(operation_aborted));
+  }
+  CHECK_FALSE(first.is_open());
+  CHECK(story.counters().leased == 0);
+  CHECK(second.ready == 1);
+  CHECK(second.look() == "r2");
+}
+
+TEST_CASE("parked poll: a handler that runs while it opens may close it, and it is not open") {
+  Story story(AgentOptions{.max_retries = 0});
+  Parked poll;
+  const auto close = [&](const fedagent::Outcome<Message>& outcome) {
+    CHECK(outcome.error() == errc::retries_exhausted);
+    poll.close();
+  };
+  REQUIRE(story.agent->try_send(story.make("r1"), close));
+  Parked former;
+  REQUIRE_FALSE(former.open(*story.agent, 1));
+  CHECK(former.look() == "r1");
+  former.close();
+  CHECK(poll.open(*story.agent, 2) == operation_aborted);
+  CHECK_FALSE(poll.is_open());
+  CHECK(story.agent->open_polls() == 0);
+  CHECK(story.status() == waiting);
+  REQUIRE_FALSE(poll.open(*story.agent, 2));
+  CHECK(story.agent->open_polls() == 1);
+  CHECK(poll.look().empty());
 }

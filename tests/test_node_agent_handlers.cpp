@@ -514,3 +514,20 @@ TEST_CASE("observer: each step of a message is told, in order, with the counters
                                  "queued r2", "dropped r2 4", "WAITING", "DISCONNECTED", "ACTIVE"});
   watcher.state->agent = nullptr;
 }
+
+TEST_CASE(
+    "stop: a task in hand that a handler lets go meanwhile is not put back, it ends as well") {
+  Story story;
+  std::optional<Task> in_hand;
+  const auto let_go = [&](const Agent::outcome_type&) { in_hand.reset(); };
+  REQUIRE(story.agent->try_send(story.make("r1"), let_go));
+  REQUIRE(story.agent->try_send(story.make("")));
+  const auto first = story.take();
+  in_hand.emplace(story.take());
+  SUBCASE("looked at") { CHECK(in_hand->message()->request_id.empty()); }
+  SUBCASE("not looked at") {}
+  story.agent->stop();
+  CHECK_FALSE(in_hand);
+  CHECK(story.counters().dropped_for(errc::stopped) == 2);
+  CHECK(story.counters().queued == 0);
+}

@@ -116,6 +116,32 @@ TEST_CASE("D3 (H15): an overlay message without a forwarder ends as no_route, an
   CHECK(story.agent->last_seen().any == story.loop.now());
 }
 
+TEST_CASE("D2, D3: try_on_reply hands nothing to a forwarder, and says no_route; the node lives") {
+  const auto forwarded = std::make_shared<Forwarded>();
+  Story story({}, forwarder(forwarded));
+  send_and_deliver(story, "r1");
+  story.loop.advance(1s);
+  int receipts = 0;
+  const auto was =
+      story.agent->try_on_reply(Message{.request_id = "r1", .body = "b", .destination = "other"},
+                                [&](const result<void>&) { ++receipts; });
+  story.loop.drain();
+  CHECK(was.error() == errc::no_route);
+  CHECK(forwarded->bodies.empty());
+  CHECK(receipts == 0);
+  CHECK(story.agent->last_seen().any == story.loop.now());
+  CHECK_FALSE(story.agent->last_seen().reply);
+  CHECK(story.counters().replies_that_were(ReplyDisposition::forwarded) == 0);
+  CHECK(story.counters().open_requests == 1);
+  // Any other message it takes as on_reply does.
+  CHECK(*story.agent->try_on_reply(Message{.request_id = "r1"}) == ReplyDisposition::delivered);
+}
+
+TEST_CASE("D3: without a forwarder try_on_reply says no_route as well") {
+  Story story;
+  CHECK(story.agent->try_on_reply(Message{.destination = "other"}).error() == errc::no_route);
+}
+
 // ---- D4 to D10: what a reply is
 
 TEST_CASE("D4 (H14): the handler runs once, with the reply, when the entry is marked already") {
@@ -460,4 +486,56 @@ TEST_CASE("overlay: the agent may end while its forwarder waits") {
   SUBCASE("without a handle") { agent.reset(); }
   loop.advance(5s);
   CHECK(forwarded.value().value() == ReplyDisposition::forwarded);
+}
+
+// ---- at once
+
+TEST_CASE("try_on_reply: what a reply is, and what is counted, is as with on_reply") {
+  using enum ReplyDisposition;
+  Story story;
+  send_and_deliver(story, "r1");
+  send_and_deliver(story, "r2");
+  send_and_deliver(story, "r3");
+  REQUIRE(story.send("r4"));
+  CHECK(story.flush("r2"));
+  CHECK(story.flush("r3", true));
+  const std::pair<const char*, ReplyDisposition> cases[] = {
+      {"r1", delivered},       {"r1", duplicate},  {"r2", late},
+      {"r3", stopped},         {"r4", unexpected}, {"", uncorrelated},
+      {"nobody's", unexpected}};
+  for (const auto& [id, expected] : cases) {
+    CAPTURE(id);
+    const auto before = story.counters().replies_that_were(expected);
+    CHECK(*story.agent->try_on_reply(Message{.request_id = id, .body = "done"}) == expected);
+    CHECK(story.counters().replies_that_were(expected) == before + 1);
+  }
+  CHECK(story.outcomes.of("r1").reply == "done");
+  CHECK(story.counters().replied == 1);
+  CHECK(story.agent->try_on_reply(Message{.request_id = "r4", .source = "other"}).error() ==
+        errc::wrong_node);
+  CHECK(story.counters().wrong_node == 1);
+  story.agent->stop();
+  CHECK(story.agent->try_on_reply(Message{.request_id = "r1"}).error() == errc::stopped);
+}
+
+TEST_CASE("try_on_reply: what decode refuses is returned, and nothing else happens") {
+  Loop loop;
+  const fedagent::NodeAgent<TextTransport> agent("node", loop.executor());
+  CHECK(agent.try_on_reply("").error() ==
+        boost::system::errc::make_error_code(boost::system::errc::bad_message));
+  CHECK_FALSE(agent.last_seen().any);
+}
+
+TEST_CASE("try_on_reply: the handler may let the last handle go, and throw") {
+  Loop loop;
+  std::optional<Agent> agent(std::in_place, "node", loop.executor());
+  const auto let_go = [&agent](const Agent::outcome_type& outcome) {
+    CHECK(outcome);
+    agent.reset();
+    throw std::runtime_error("a bad handler");
+  };
+  REQUIRE(agent->try_send(message("r1"), let_go));
+  loop.run(agent->get_task())->message();
+  CHECK(*agent->try_on_reply(Message{.request_id = "r1"}) == ReplyDisposition::delivered);
+  CHECK_FALSE(agent);
 }

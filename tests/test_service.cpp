@@ -79,6 +79,8 @@ struct Server {
   ObservedStore::agent_type agent;
 };
 
+awaitable<result<void>> wait_for_nothing() { co_return result<void>(); }
+
 Message reply_to(const std::string& id) { return {.request_id = id, .body = "done"}; }
 
 // ---- E1 to E4: a poll and the age of tasks
@@ -515,6 +517,81 @@ struct StrictTransport : Transport {
     return wire;
   }
 };
+
+TEST_CASE("try_serve_reply: E13, E14, H19 as serve_reply, at once") {
+  Server server;
+  auto ending = server.send("r1");
+  CHECK(server.poll() == "r1");
+  CHECK(fedagent::try_serve_reply(server.store, "nobody", reply_to("r1")).error() ==
+        errc::unknown_node);
+  CHECK(server.recorder.log().count("unknown nobody r1") == 1);
+  CHECK_FALSE(server.store.get("nobody"));
+  REQUIRE(server.store.retrieve("other"));
+  CHECK(*fedagent::try_serve_reply(server.store, "other", reply_to("r1")) ==
+        ReplyDisposition::unexpected);
+  CHECK(ending.times() == 0);
+  auto lied = reply_to("r1");
+  lied.source = "n";
+  CHECK(fedagent::try_serve_reply(server.store, "other", lied).error() == errc::wrong_node);
+  CHECK(*fedagent::try_serve_reply(server.store, "n", reply_to("r1")) ==
+        ReplyDisposition::delivered);
+  CHECK(ending.is_reply());
+  CHECK(*fedagent::try_serve_reply(server.store, "n", reply_to("r1")) ==
+        ReplyDisposition::duplicate);
+  server.store.stop();
+  CHECK(fedagent::try_serve_reply(server.store, "n", reply_to("r1")).error() == errc::unknown_node);
+}
+
+TEST_CASE("try_serve_reply: E20 an overlay message is relayed, and the source has its receipt") {
+  Server server;
+  REQUIRE(server.store.retrieve("source"));
+  std::vector<boost::system::error_code> receipts;
+  const Message overlay{.body = "key", .destination = "n"};
+  CHECK(*fedagent::try_serve_reply(server.store, "source", overlay, [&](result<void> came) {
+    receipts.push_back(came ? boost::system::error_code() : came.error());
+  }) == ReplyDisposition::forwarded);
+  CHECK(receipts.empty());
+  CHECK(server.poll() == "key");
+  server.empty_poll();
+  CHECK(receipts == std::vector<boost::system::error_code>{{}});
+  const Message astray{.body = "key", .destination = "nobody"};
+  CHECK(fedagent::try_serve_reply(server.store, "source", astray).error() == errc::unknown_node);
+}
+
+TEST_CASE("try_serve_reply: with a forwarder an overlay message has no route, and nobody gets it") {
+  Loop loop;
+  int forwarded = 0;
+  Store store(loop.executor(), [&forwarded](const MessagePtr&) {
+    ++forwarded;
+    return wait_for_nothing();
+  });
+  REQUIRE(store.retrieve("n"));
+  REQUIRE(store.retrieve("other"));
+  const Message overlay{.body = "key", .destination = "other"};
+  CHECK(fedagent::try_serve_reply(store, "n", overlay).error() == errc::no_route);
+  loop.drain();
+  CHECK(forwarded == 0);
+  CHECK(store.counters().queued == 0);
+  CHECK(store.counters().replies_that_were(ReplyDisposition::forwarded) == 0);
+  CHECK(*loop.run(serve_reply(store, "n", overlay)) == ReplyDisposition::forwarded);
+  CHECK(forwarded == 1);
+}
+
+TEST_CASE("try_serve_reply: the handler may erase its agent or destroy the store") {
+  Loop loop;
+  std::optional<Store> store(std::in_place, loop.executor());
+  bool destroys = false;
+  SUBCASE("erase") {}
+  SUBCASE("destroy") { destroys = true; }
+  REQUIRE(store->retrieve("n"));
+  REQUIRE(store->try_send("n", message("r1"), [&](const fedagent::Outcome<Message>&) {
+    destroys ? store.reset() : static_cast<void>(store->erase("n"));
+  }));
+  loop.run(store->get("n")->get_task())->message();
+  CHECK(*fedagent::try_serve_reply(*store, "n", reply_to("r1")) == ReplyDisposition::delivered);
+  CHECK(store.has_value() != destroys);
+  CHECK_FALSE((store && store->get("n")));
+}
 
 TEST_CASE("E17: what decode says of bad input is handed to the transport, known node or not") {
   Loop loop;

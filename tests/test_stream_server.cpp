@@ -629,6 +629,33 @@ TEST_CASE("stream server: H32 a stop ends polls and connections, and can be wait
   CHECK(late.told() == errc::stopped);
 }
 
+TEST_CASE(
+    "stream server: a handler may stop it while a poll opens or looks, and none is left open") {
+  Served served({}, {.agent = {.max_age = 10s, .max_retries = 0}});
+  const auto stop = [&](const fedagent::Outcome<Message>&) { served.server.stop(); };
+  auto wire = served.meet("n1");
+  wire.send(frame(FrameType::poll));
+  const auto agent = *served.store.get("n1");
+  SUBCASE("opens: the task of the former session has had its attempts") {
+    REQUIRE(agent.try_send(task("r1"), stop));
+    wire.expect(FrameType::task);
+    wire.close();
+    wire = served.meet("n1", 2);
+    wire.send(frame(FrameType::poll));
+  }
+  SUBCASE("looks: the task that it was called for is too old, and the timer late") {
+    served.loop.in_one_turn([&] {
+      REQUIRE(agent.try_send(task("r1"), stop));
+      test::ManualClock::advance(10s);
+    });
+  }
+  CHECK(wire.told() == errc::stopped);
+  CHECK(agent.open_polls() == 0);
+  REQUIRE(agent.try_send(task("r2")));
+  CHECK(served.loop.run(agent.get_task())->message()->request_id == "r2");
+  CHECK(served.store.counters().redelivered == 0);
+}
+
 TEST_CASE("stream server: it may be destroyed before its connections, and the store after it") {
   test::Loop loop;
   auto store = std::make_unique<Store>(loop.executor());

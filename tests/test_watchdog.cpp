@@ -2,10 +2,13 @@
 #include "fedagent/detail/watchdog.hpp"
 
 #include <doctest/doctest.h>
+#include <algorithm>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/post.hpp>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -138,6 +141,175 @@ TEST_CASE("deadlines: an entry that runs may arm itself, disarm and destroy othe
   CHECK(deadlines.next() == Deadlines::never);
 }
 
+TEST_CASE(
+    "deadlines: what was moved or disarmed keeps its place, and runs at its own time all the "
+    "same") {
+  const ManualClock::time_point start{1h};
+  Log log;
+  Deadlines deadlines;
+  auto a = logs(log, "a");
+  auto b = logs(log, "b");
+  deadlines.arm(a, start + 2s);
+  deadlines.arm(b, start + 4s);
+  SUBCASE("later, and later again") {
+    deadlines.arm(a, start + 5s);
+    deadlines.arm(a, start + 6s);
+    CHECK(deadlines.next() == start + 4s);
+  }
+  SUBCASE("later, when its place has been looked at, and later again") {
+    deadlines.arm(a, start + 5s);
+    run_all(deadlines, start + 2s);
+    deadlines.arm(a, start + 6s);
+  }
+  SUBCASE("later, then back to before what it was moved to") {
+    deadlines.arm(a, start + 9s);
+    deadlines.arm(a, start + 6s);
+  }
+  SUBCASE("later, when its place has been looked at, then back to before that") {
+    deadlines.arm(a, start + 9s);
+    run_all(deadlines, start + 2s);
+    deadlines.arm(a, start + 6s);
+  }
+  SUBCASE("disarmed, then armed for later") {
+    a.disarm();
+    CHECK_FALSE(a.armed());
+    deadlines.arm(a, start + 6s);
+  }
+  SUBCASE("disarmed, its place looked at, then armed again") {
+    a.disarm();
+    CHECK(deadlines.next() == start + 4s);
+    deadlines.arm(a, start + 6s);
+  }
+  SUBCASE("disarmed, then armed for earlier, then for later") {
+    a.disarm();
+    deadlines.arm(a, start + 1s);
+    CHECK(deadlines.next() == start + 1s);
+    deadlines.arm(a, start + 6s);
+  }
+  CHECK(a.armed());
+  CHECK(a.deadline() == start + 6s);
+  run_all(deadlines, start + 4s - 1ns);
+  CHECK(log.empty());
+  run_all(deadlines, start + 6s - 1ns);
+  CHECK(log == Log{"b"});
+  run_all(deadlines, start + 6s);
+  CHECK(log == Log{"b", "a"});
+  CHECK(deadlines.next() == Deadlines::never);
+}
+
+TEST_CASE("deadlines: of equal times, what was moved away to it comes last") {
+  const ManualClock::time_point start{1h};
+  Log log;
+  Deadlines deadlines;
+  auto moved = logs(log, "moved");
+  auto a = logs(log, "a");
+  auto b = logs(log, "b");
+  deadlines.arm(moved, start + 1s);
+  deadlines.arm(moved, start + 5s);
+  deadlines.arm(a, start + 5s);
+  deadlines.arm(b, start + 5s);
+  run_all(deadlines, start + 5s);
+  CHECK(log == Log{"a", "b", "moved"});
+}
+
+TEST_CASE("deadlines: moved to earlier than its place, it runs then, once") {
+  const ManualClock::time_point start{1h};
+  Log log;
+  Deadlines deadlines;
+  auto a = logs(log, "a");
+  auto b = logs(log, "b");
+  deadlines.arm(b, start + 2s);
+  deadlines.arm(a, start + 3s);
+  SUBCASE("at once") {}
+  SUBCASE("after it was moved away") { deadlines.arm(a, start + 9s); }
+  SUBCASE("after it was disarmed") { a.disarm(); }
+  deadlines.arm(a, start + 1s);
+  CHECK(deadlines.next() == start + 1s);
+  run_all(deadlines, start + 1s);
+  CHECK(log == Log{"a"});
+  run_all(deadlines, start + 10s);
+  CHECK(log == Log{"a", "b"});
+}
+
+TEST_CASE(
+    "deadlines: what is disarmed is destroyed in its place, before, while and after others run") {
+  const ManualClock::time_point start{1h};
+  Log log;
+  Deadlines deadlines;
+  auto first = std::make_unique<Entry>([] {});
+  auto last = std::make_unique<Entry>([] {});
+  Entry middle([&] {
+    log.push_back("middle");
+    last.reset();
+  });
+  deadlines.arm(*first, start + 1s);
+  deadlines.arm(middle, start + 2s);
+  deadlines.arm(*last, start + 3s);
+  first->disarm();
+  last->disarm();
+  first.reset();
+  CHECK(deadlines.next() == start + 2s);
+  run_all(deadlines, start + 2s);
+  CHECK(log == Log{"middle"});
+  CHECK(deadlines.next() == Deadlines::never);
+}
+
+TEST_CASE(
+    "deadlines: they may be destroyed before what was armed or disarmed, which is free then") {
+  const ManualClock::time_point start{1h};
+  Log log;
+  auto armed = logs(log, "armed");
+  auto disarmed = logs(log, "disarmed");
+  {
+    Deadlines deadlines;
+    deadlines.arm(armed, start + 1s);
+    deadlines.arm(disarmed, start + 1s);
+    disarmed.disarm();
+  }
+  Deadlines others;
+  others.arm(disarmed, start + 2s);
+  others.arm(armed, start + 1s);
+  run_all(others, start + 2s);
+  CHECK(log == Log{"armed", "disarmed"});
+}
+
+TEST_CASE("deadlines: in whatever way many are moved, each runs at its time, in order (seeded)") {
+  struct Timed {
+    std::unique_ptr<Entry> entry;
+    ManualClock::time_point at = Deadlines::never;
+  };
+  for (std::uint32_t seed = 0; seed < 50; ++seed) {
+    CAPTURE(seed);
+    std::minstd_rand random(seed + 1);
+    ManualClock::time_point now{1h};
+    Deadlines deadlines;
+    std::vector<Timed> all(20);
+    for (auto& each : all) {
+      each.entry = std::make_unique<Entry>([&each, &now] {
+        CHECK(each.at <= now);
+        each.at = Deadlines::never;
+      });
+    }
+    for (int step = 0; step < 300; ++step) {
+      auto& each = all[random() % all.size()];
+      if (random() % 4 == 0) {
+        each.entry->disarm();
+        each.at = Deadlines::never;
+      } else {
+        each.at = now + 1s * (1 + random() % 20);
+        deadlines.arm(*each.entry, each.at);
+      }
+      if (random() % 3 == 0) {
+        now += 1s;
+        run_all(deadlines, now);
+      }
+      const auto earliest = std::ranges::min_element(all, {}, &Timed::at)->at;
+      CHECK(deadlines.next() == earliest);
+      CHECK(earliest > now);
+    }
+  }
+}
+
 // ---- watchdog.hpp
 
 TEST_CASE(
@@ -202,6 +374,73 @@ TEST_CASE("watchdog: what is disarmed or moved later does not run at its old tim
   CHECK(log.empty());
   loop.advance(1s);
   CHECK(log == Log{"b"});
+}
+
+TEST_CASE(
+    "watchdog: asleep until the place of what was moved, it is in time for all that is armed "
+    "then") {
+  Loop loop;
+  Watchdog watchdog(loop.executor());
+  Log log;
+  auto moved = logs(log, "moved");
+  auto other = logs(log, "other");
+  watchdog.arm(moved, loop.now() + 2s);
+  loop.drain();
+  SUBCASE("it was moved away") { watchdog.arm(moved, loop.now() + 9s); }
+  SUBCASE("it was disarmed") { moved.disarm(); }
+  SUBCASE("armed before the place") {
+    watchdog.arm(moved, loop.now() + 9s);
+    watchdog.arm(other, loop.now() + 1s);
+    loop.advance(1s);
+    CHECK(log == Log{"other"});
+    log.clear();
+  }
+  SUBCASE("armed behind the place") {
+    watchdog.arm(moved, loop.now() + 9s);
+    watchdog.arm(other, loop.now() + 3s);
+    loop.advance(3s - 1ns);
+    CHECK(log.empty());
+    loop.advance(1ns);
+    CHECK(log == Log{"other"});
+    log.clear();
+  }
+  SUBCASE("armed again before the place") {
+    moved.disarm();
+    watchdog.arm(moved, loop.now() + 1s);
+    loop.advance(1s);
+    CHECK(log == Log{"moved"});
+    log.clear();
+    watchdog.arm(moved, loop.now() + 5s);
+  }
+  loop.advance(2s);
+  CHECK(log.empty());
+  watchdog.arm(moved, loop.now() + 4s);
+  loop.advance(4s - 1ns);
+  CHECK(log.empty());
+  loop.advance(1ns);
+  CHECK(log == Log{"moved"});
+  CHECK(loop.io.stopped());
+}
+
+TEST_CASE("watchdog: restarted again and again, a timer costs a turn once in its time") {
+  Loop loop;
+  Watchdog watchdog(loop.executor());
+  Log log;
+  auto a = logs(log, "a");
+  watchdog.arm(a, loop.now() + 10s);
+  loop.drain();
+  std::size_t turns = 0;
+  for (int i = 0; i < 100; ++i) {
+    ManualClock::advance(1s);
+    watchdog.arm(a, loop.now() + 10s);
+    turns += loop.drain();
+  }
+  CHECK(log.empty());
+  CHECK(turns <= 11);
+  loop.advance(10s - 1ns);
+  CHECK(log.empty());
+  loop.advance(1ns);
+  CHECK(log == Log{"a"});
 }
 
 TEST_CASE("B10: a timer that has fired and not yet run does not act on what was moved meanwhile") {

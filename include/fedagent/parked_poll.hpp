@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/asio/error.hpp>
 #include <boost/system/error_code.hpp>
 #include <boost/system/result.hpp>
 #include <optional>
@@ -37,7 +38,10 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
   ParkedPoll& operator=(const ParkedPoll&) = delete;
 
   /// Opens it, by the agent's `PollPolicy`. @pre It is not open.
-  /** @return Why it did not open: `poll_refused`, `removed`, `stopped`; no error when it did. */
+  /**
+   * @return Why it did not open: `poll_refused`, `removed`, `stopped`; `operation_aborted` when a
+   * handler that ran meanwhile has closed it; no error when it did.
+   */
   boost::system::error_code open(const agent_type& agent, SessionId session = 0) {
     const auto core = agent.core_;  // a handler may let the agent go
     const auto now = agent_type::clock_type::now();
@@ -50,23 +54,31 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
       core_ = core.ref();
       is_open_ = true;
     }
+    if (this->verdict()) {
+      close();
+      return this->verdict();
+    }
     return error;
   }
   bool is_open() const noexcept { return is_open_; }
 
-  /// The next task, or why the poll is to end: `superseded`, `poll_ended`, `removed`, `stopped`.
+  /// The next task, or why the poll is to end: `superseded`, `poll_ended`, `removed`, `stopped`;
+  /// `operation_aborted` when a handler that ran meanwhile has closed it.
   /** @return None: there is nothing yet, and `on_ready` will be called. @pre It is open. */
   std::optional<boost::system::result<task_type>> try_get_task() {
     this->take_wake_up();
     const auto core = core_ptr::lock(core_);
     if (!core) {
-      return make_error_code(errc::stopped);
+      // It may have learnt why before the agent was gone.
+      return this->verdict() ? this->verdict() : make_error_code(errc::stopped);
     }
     return core->try_take(&state_, this, until_);
   }
 
   /// The poll has ended: the node is WAITING, unless another one is open.
+  /** Any handler of the user may call it, in the middle of `open` and `try_get_task` too. */
   void close() noexcept {
+    this->decide(boost::asio::error::operation_aborted);
     if (!is_open_) {
       return;
     }

@@ -146,12 +146,13 @@ class AgentCore final : public Presence<T, M, O> {
                                                                      Waiting<clock_type>* place,
                                                                      time_point until) {
     const auto self = this->guard();
-    error_code why = place != nullptr ? place->verdict() : error_code();
+    const auto verdict = [place] { return place != nullptr ? place->verdict() : error_code(); };
     time_point now{};
-    if (!why && has_task()) {
+    if (!verdict() && has_task()) {
       now = clock_type::now();
       ledger_->end_overdue(now);  // the timer that does so may be late (E3)
     }
+    error_code why = verdict();  // a handler may have closed the poll
     if (!why) {
       why = this->ended();
     }

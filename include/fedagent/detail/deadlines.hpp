@@ -4,7 +4,8 @@
 
 namespace fedagent::detail {
 
-/// What is to happen at which time, in order; equal times in the order in which they were armed.
+/// What is to happen at which time, in order; equal times in the order in which they were armed,
+/// what was moved away to them behind that.
 /**
  * Entries are members or bases of what they act on: arming allocates nothing, and an entry that is
  * destroyed is out of the set. Whoever moves a deadline further away, or disarms, leaves the entry

@@ -253,7 +253,10 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   }
 
   void lease_died(Record& record, bool attempted) noexcept override {
-    if (record.withdrawn) {
+    if (const auto ended = agent_.ended()) {  // in the middle of its end: nothing is put back
+      const auto self = agent_.guard();
+      end_record(record, ended, ReplyDisposition::late);
+    } else if (record.withdrawn) {
       end_unconfirmed(record, errc::flushed);
     } else if (attempted && record.retry_count >= context_.options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);

@@ -44,6 +44,12 @@ class RecordMemory
     }
   }
 
+  /// How many pieces for this size there are.
+  std::size_t kept(std::size_t size) const noexcept {
+    const auto index = (size - 1) / step;
+    return index < kept_.size() ? kept_[index].count : 0;
+  }
+
  private:
   /// Sizes are rounded up to a multiple of this; what is larger than all of them is not kept.
   static constexpr std::size_t step = 32;

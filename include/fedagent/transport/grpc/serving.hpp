@@ -92,6 +92,10 @@ class Serving final : public CallOwner<typename State::executor_type>,
   // The object lives as long as this coroutine's completion handler does.
   static boost::asio::awaitable<void, Executor> run(Serving* self) {
     const Running running(*self);
+    if (self->call_->cancelled()) {
+      // The same mail has told of the call and of its end: no other one comes.
+      co_return self->call_->finish(::grpc::Status::CANCELLED);
+    }
     try {
       auto serving = self->state_->service->serve(self->call_);
       co_await std::move(serving);

@@ -1,5 +1,5 @@
-// The nodes of the gRPC benchmark, in one process: each polls, and answers each task with a reply of
-// the same size, by a call of its own, as Fed-BioMed's nodes do. Two connections for each node.
+// The nodes of the gRPC benchmark, in one process: each polls, and answers each task with a reply
+// of the same size, by a call of its own, as Fed-BioMed's nodes do. Two connections for each node.
 #include <grpcpp/generic/generic_stub.h>
 
 #include <boost/system/result.hpp>
@@ -99,7 +99,7 @@ std::shared_ptr<::grpc::Channel> channel(std::size_t port, const std::string& ro
   arguments.SetMaxReceiveMessageSize(100 << 20);
   auto credentials = ::grpc::InsecureChannelCredentials();
   if (!root.empty()) {
-    credentials = ::grpc::SslCredentials({.pem_root_certs = root});
+    credentials = ::grpc::SslCredentials({root, {}, {}});
   }
   return ::grpc::CreateCustomChannel("localhost:" + std::to_string(port), credentials, arguments);
 }

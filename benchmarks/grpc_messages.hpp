@@ -58,8 +58,7 @@ inline std::string file_argument(int count, char** values, std::string_view name
 
 /// The whole of a message in one chunk.
 inline ::grpc::ByteBuffer as_chunk(std::string_view bytes) {
-  const ::grpc::Slice slice(
-      fedagent::fedbiomed::encode(fedagent::fedbiomed::Chunk{1, 1, bytes}));
+  const ::grpc::Slice slice(fedagent::fedbiomed::encode(fedagent::fedbiomed::Chunk{1, 1, bytes}));
   return {&slice, 1};
 }
 

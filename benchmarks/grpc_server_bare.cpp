@@ -1,15 +1,15 @@
-// A server of gRPC alone for the same calls as the library's Fed-BioMed server: no agents, no queue,
-// no lease, no reply table, no executor. gRPC's own threads do all, by its callback API and without
-// generated code. It keeps one task for all nodes, finds out which node has replied from a fixed
-// place in the reply, and writes the task to that node's poll again. A reply's bytes are not joined
-// and not read.
+// A server of gRPC alone for the same calls as the library's Fed-BioMed server: no agents, no
+// queue, no lease, no reply table, no executor. gRPC's own threads do all, by its callback API and
+// without generated code. It keeps one task for all nodes, finds out which node has replied from a
+// fixed place in the reply, and writes the task to that node's poll again. A reply's bytes are not
+// joined and not read.
 #include <grpcpp/generic/async_generic_service.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <semaphore>
 #include <vector>

@@ -26,8 +26,10 @@ namespace {
 namespace asio = boost::asio;
 namespace fedbiomed = fedagent::fedbiomed;
 using Clock = std::chrono::steady_clock;
+// [types]
 using Store = fedagent::AgentStore<fedbiomed::Transport<>>;
 using Server = fedbiomed::Server<Store>;
+// [/types]
 
 constexpr std::string_view usage =
     R"(fedbiomed_researcher --listen HOST:PORT --cert FILE --key FILE --wait-nodes N
@@ -196,6 +198,7 @@ void rethrow(const std::exception_ptr& failed) {
 boost::system::result<fedbiomed::Message> make_request(const Researcher& r,
                                                        std::string_view node_id,
                                                        std::size_t number) {
+  // [request]
   const fedbiomed::Head head{
       .researcher_id = r.server.researcher_id(),
       .request_id = "request_" + std::to_string(number) + "_" + std::string(node_id),
@@ -208,6 +211,7 @@ boost::system::result<fedbiomed::Message> make_request(const Researcher& r,
     default:
       return fedbiomed::encode(head, fedbiomed::PingRequest{});
   }
+  // [/request]
 }
 
 // A reply that is not what the class has, or tells of an error, is an error of the node.

@@ -1,7 +1,7 @@
 """Fails when a header or a test on disk is in no list of the meson files, so that none is forgotten.
 
 listed.py <source root> --headers <header>... --unit <file>... --threads <file>... --tls <file>...
-          --fedbiomed <file>... --fuzz <file>... --refused <file>...
+          --fedbiomed <file>... --fuzz <file>... --grpc <file>... --refused <file>...
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=pathlib.Path)
-    for kind in ("headers", "unit", "threads", "tls", "fedbiomed", "fuzz", "refused"):
+    for kind in ("headers", "unit", "threads", "tls", "fedbiomed", "fuzz", "grpc", "refused"):
         parser.add_argument(f"--{kind}", nargs="*", default=[])
     arguments = parser.parse_args()
 
@@ -25,6 +25,7 @@ def main():
         ("tls_sources", tests.glob("tls/*.cpp"), _resolved(arguments.tls)),
         ("fedbiomed_sources", tests.glob("fedbiomed/*.cpp"), _resolved(arguments.fedbiomed)),
         ("fuzz_sources", tests.glob("fuzz/*.cpp"), _resolved(arguments.fuzz)),
+        ("grpc_sources", tests.glob("grpc/*.cpp"), _resolved(arguments.grpc)),
         ("refused", tests.glob("compile/refuse_*.cpp"), _resolved(arguments.refused)),
     ]
     failed = False

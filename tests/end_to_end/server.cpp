@@ -62,7 +62,10 @@ struct Observer {
     tell({{"event", "status"}, {"node", node_id}, {"to", fedagent::to_string(to)}});
   }
   void on_requeued(std::string_view node_id, const MessagePtr& message, std::uint32_t retry) {
-    tell({{"event", "requeued"}, {"node", node_id}, {"id", message->request_id()}, {"retry", retry}});
+    tell({{"event", "requeued"},
+          {"node", node_id},
+          {"id", message->request_id()},
+          {"retry", retry}});
   }
   void on_reply(std::string_view node_id, const MessagePtr& message,
                 fedagent::ReplyDisposition disposition) {
@@ -150,9 +153,9 @@ class Program {
     std::string buffer;
     boost::system::error_code error;
     while (!error && !program.stopped_) {
-      const auto size = co_await asio::async_read_until(
-          program.input_, asio::dynamic_buffer(buffer), '\n',
-          asio::redirect_error(asio::use_awaitable, error));
+      const auto size =
+          co_await asio::async_read_until(program.input_, asio::dynamic_buffer(buffer), '\n',
+                                          asio::redirect_error(asio::use_awaitable, error));
       if (!error) {
         program.carry_out(Json::parse(buffer.substr(0, size)));
         buffer.erase(0, size);
@@ -200,26 +203,26 @@ class Program {
           {"sha", hash_of(message->bytes())}});
     const auto deadline = std::chrono::steady_clock::now() +
                           std::chrono::milliseconds(order.value("timeout_ms", 60'000));
-    const auto sent = agent->try_send(
-        *std::move(message),
-        [id, node_id](const fedagent::Outcome<Message>& outcome) {
-          if (outcome) {
-            tell({{"event", "outcome"},
-                  {"id", id},
-                  {"node", node_id},
-                  {"class", (*outcome)->type()},
-                  {"size", (*outcome)->size()},
-                  {"sha", hash_of((*outcome)->bytes())}});
-          } else {
-            tell({{"event", "outcome"},
-                  {"id", id},
-                  {"node", node_id},
-                  {"error", outcome.error().message()}});
-          }
-        },
-        {.deadline = deadline});
+    const auto sent = agent->try_send(*std::move(message),
+                                      [id, node_id](const fedagent::Outcome<Message>& outcome) {
+                                        if (outcome) {
+                                          tell({{"event", "outcome"},
+                                                {"id", id},
+                                                {"node", node_id},
+                                                {"class", (*outcome)->type()},
+                                                {"size", (*outcome)->size()},
+                                                {"sha", hash_of((*outcome)->bytes())}});
+                                        } else {
+                                          tell({{"event", "outcome"},
+                                                {"id", id},
+                                                {"node", node_id},
+                                                {"error", outcome.error().message()}});
+                                        }
+                                      },
+                                      {.deadline = deadline});
     if (!sent) {
-      tell({{"event", "outcome"}, {"id", id}, {"node", node_id}, {"error", sent.error().message()}});
+      tell(
+          {{"event", "outcome"}, {"id", id}, {"node", node_id}, {"error", sent.error().message()}});
     }
   }
 

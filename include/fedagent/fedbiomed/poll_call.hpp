@@ -9,8 +9,7 @@ namespace fedagent::fedbiomed::detail {
  * The coroutine holds the call; the state outlives it.
  */
 template <class State>
-class PollCall final
-    : private fedagent::detail::Deadlines<typename State::Clock>::Entry {
+class PollCall final : private fedagent::detail::Deadlines<typename State::Clock>::Entry {
   using Store = typename State::Store;
   using Executor = typename State::executor_type;
   using Call = grpc::Call<Executor>;

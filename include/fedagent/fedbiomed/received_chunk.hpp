@@ -32,8 +32,8 @@ class ReceivedChunk {
       good_ = true;
       return;
     }
-    // One piece; or fields that are not in the usual order, or a head that is in two pieces.
-    if (slices_.size() > 1) {
+    // One piece, or none; or fields in another order than the usual one, or a head in two pieces.
+    if (slices_.size() != 1) {
       slices_.resize(1);
       if (!buffer.DumpToSingleSlice(&slices_.front()).ok()) {
         return;

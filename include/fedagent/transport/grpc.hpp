@@ -1,7 +1,7 @@
 #pragma once
 
-// The server side of gRPC, bridged to Asio: calls of the callback API served by coroutines. It knows
-// nothing of any service.
+// The server side of gRPC, bridged to Asio: calls of the callback API served by coroutines. It
+// knows nothing of any service.
 
 #include "fedagent/transport/grpc/bytes.hpp"
 #include "fedagent/transport/grpc/call.hpp"

@@ -52,8 +52,8 @@ template <class Owner>
   auto* const kept = new std::shared_ptr<Owner>(std::move(owner));
   // gRPC does not write to it.
   auto* const data = const_cast<char*>(bytes.data());
-  return {data, bytes.size(),
-          [](void* user) { delete static_cast<std::shared_ptr<Owner>*>(user); }, kept};
+  return {data, bytes.size(), [](void* user) { delete static_cast<std::shared_ptr<Owner>*>(user); },
+          kept};
 }
 
 /// A message of these pieces.

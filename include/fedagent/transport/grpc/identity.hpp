@@ -30,9 +30,9 @@ struct Identity {
     if (!known || name.empty()) {
       return false;
     }
-    return where == NameIn::common_name ? common_name == name
-                                        : std::ranges::find(alternative_names, name) !=
-                                              alternative_names.end();
+    return where == NameIn::common_name
+               ? common_name == name
+               : std::ranges::find(alternative_names, name) != alternative_names.end();
   }
 };
 

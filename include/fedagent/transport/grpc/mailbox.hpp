@@ -33,8 +33,11 @@ class Mail {
   bool in_box_ = false;
 };
 
+/// A mailbox of whatever executor.
 class AnyMailbox {
  public:
+  /// Lets the executor look at the mail. @return False: the mailbox is closed.
+  virtual bool send(std::shared_ptr<Mail> mail) = 0;
   virtual void close() noexcept = 0;
 
  protected:
@@ -97,16 +100,13 @@ class Mailbox final : public AnyMailbox, public std::enable_shared_from_this<Mai
     service_->add(*this);
   }
 
-  /// Lets the executor look at the mail. @return False: the mailbox is closed.
-  template <class Sent>
-  bool send(const std::shared_ptr<Sent>& mail) {
+  bool send(std::shared_ptr<Mail> mail) override {
     const std::lock_guard lock(mutex_);
     if (!executor_) {
       return false;
     }
-    Mail& base = *mail;
-    if (!std::exchange(base.in_box_, true)) {
-      mails_.push_back(mail);
+    if (!std::exchange(mail->in_box_, true)) {
+      mails_.push_back(std::move(mail));
       if (!std::exchange(on_its_way_, true)) {
         boost::asio::post(*executor_, [box = this->shared_from_this()] { box->deliver(); });
       }

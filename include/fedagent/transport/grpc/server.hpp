@@ -57,9 +57,14 @@ struct Running {
   std::unique_ptr<Reception<Executor, Service>> reception;
   std::unique_ptr<::grpc::Server> server;
 
-  /// Cancels all calls, and waits for gRPC's threads, which wait for nobody.
+  /// Waits for gRPC's threads, which wait for nobody.
+  /**
+   * The calls that were served have been told to end. The others, which have sent nothing yet or
+   * are at rest, are cancelled after a moment.
+   */
   void shut_down() {
-    server->Shutdown(std::chrono::system_clock::now());
+    constexpr std::chrono::milliseconds moment{500};
+    server->Shutdown(std::chrono::system_clock::now() + moment);
     server.reset();
     reception.reset();
   }

@@ -4,6 +4,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/intrusive/list.hpp>
 #include <exception>
 #include <memory>
@@ -21,6 +22,7 @@ namespace fedagent::grpc::detail {
  */
 template <class State>
 class Serving final : public CallOwner<typename State::executor_type>,
+                      public std::enable_shared_from_this<Serving<State>>,
                       public boost::intrusive::list_base_hook<> {
   using Executor = typename State::executor_type;
   using CallPtr = std::shared_ptr<Call<Executor>>;
@@ -34,9 +36,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
   ~Serving() {
     if (call_->owner() == this) {
       call_->owner(nullptr);
-      if (!call_->ending()) {
-        call_->finish(gone());
-      }
+      call_->finish(gone());
     }
     state_->servings.erase(state_->servings.iterator_to(*this));
     state_->changed.wake_all();
@@ -45,10 +45,9 @@ class Serving final : public CallOwner<typename State::executor_type>,
   /// Starts the coroutine of a call, at once.
   static void start(std::shared_ptr<State> state, CallPtr call) {
     auto serving = std::make_shared<Serving>(std::move(state), std::move(call));
-    boost::asio::co_spawn(
-        serving->executor, run(serving.get()),
-        boost::asio::bind_cancellation_slot(serving->peer_gone_.slot(),
-                                            [serving](const std::exception_ptr&) {}));
+    boost::asio::co_spawn(serving->executor, run(serving.get()),
+                          boost::asio::bind_cancellation_slot(
+                              serving->peer_gone_.slot(), [serving](const std::exception_ptr&) {}));
   }
 
   void look() noexcept override {
@@ -63,13 +62,15 @@ class Serving final : public CallOwner<typename State::executor_type>,
   void end() noexcept {
     if (call_->owner() == this) {
       call_->finish(gone());
-      cancel();
+      // Outside of the loop the signal would only note where the coroutine is, and look there later
+      // (Boost 1.81), when it may be gone.
+      boost::asio::post(this->executor, [self = this->shared_from_this()] { self->cancel(); });
     }
   }
 
   void cancel() noexcept override {
-    // The slot of a coroutine that has not begun yet must not be used; and once is enough.
-    if (begun_ && !std::exchange(told_, true)) {
+    // The slot of a coroutine that has not begun yet, or has ended, must not be used.
+    if (running_ && !std::exchange(told_, true)) {
       peer_gone_.emit(boost::asio::cancellation_type::terminal);
     }
   }
@@ -79,9 +80,22 @@ class Serving final : public CallOwner<typename State::executor_type>,
     return {::grpc::StatusCode::UNAVAILABLE, "the server has stopped"};
   }
 
+  struct Running {
+    explicit Running(Serving& of) : serving(&of) { serving->running_ = true; }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() { serving->running_ = false; }
+
+    Serving* serving;
+  };
+
   // The object lives as long as this coroutine's completion handler does.
   static boost::asio::awaitable<void, Executor> run(Serving* self) {
-    self->begun_ = true;
+    const Running running(*self);
+    if (self->call_->cancelled()) {
+      // The same mail has told of the call and of its end: no other one comes.
+      co_return self->call_->finish(::grpc::Status::CANCELLED);
+    }
     try {
       auto serving = self->state_->service->serve(self->call_);
       co_await std::move(serving);
@@ -99,7 +113,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
   std::shared_ptr<State> state_;
   CallPtr call_;
   boost::asio::cancellation_signal peer_gone_;
-  bool begun_ = false;
+  bool running_ = false;
   bool told_ = false;
 };
 

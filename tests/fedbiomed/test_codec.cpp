@@ -180,6 +180,22 @@ TEST_CASE("fedbiomed codec: c.7 what a version does not have is refused there, a
   CHECK(error_of(decode<fedbiomed::FARequest>(message_of(fa))) == errc::not_in_version);
 }
 
+TEST_CASE("fedbiomed codec: c.7 in version 5 the msg of a SecaggReply must be a string") {
+  using fedbiomed::SecaggReply;
+  CHECK(error_of(encode(head5, SecaggReply{})) == errc::bad_field);
+  auto map = map_of(*encode(head5, SecaggReply{.msg = "m"}));
+  CHECK(verdict<SecaggReply>(map) == "well");
+  map["msg"] = nullptr;
+  CHECK(verdict<SecaggReply>(map) == said(errc::bad_field, "msg"));
+  map.erase("msg");
+  CHECK(verdict<SecaggReply>(map) == said(errc::missing_field, "msg"));
+  map = map_of(*encode(head7, SecaggReply{}));
+  CHECK(map["msg"].is_null());
+  CHECK(verdict<SecaggReply>(map) == "well");
+  map.erase("msg");
+  CHECK(verdict<SecaggReply>(map) == "well");
+}
+
 TEST_CASE("fedbiomed codec: c.5 another version, and another class, is refused") {
   auto map = map_of(*encode(head7, fedbiomed::PingReply{}));
   CHECK(error_of(decode<fedbiomed::PingRequest>(message_of(map))) == errc::unexpected_class);

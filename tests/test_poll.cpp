@@ -2,6 +2,7 @@
 #include "fedagent/poll.hpp"
 
 #include <doctest/doctest.h>
+#include <boost/asio/this_coro.hpp>
 #include <memory>
 #include <optional>
 #include <string>
@@ -385,4 +386,66 @@ TEST_CASE("poll: the policy is for one agent; what another does with the same se
   CHECK_FALSE(one.done());
   CHECK(a.open_polls() == 1);
   CHECK(b.open_polls() == 1);
+}
+
+namespace {
+
+// Says with which error a poll has ended; nothing of its wait is left then.
+awaitable<boost::system::error_code> end_of(Poll* poll) {
+  const auto got = co_await poll->get_task();
+  // Else the end of a cancelled coroutine throws.
+  co_await boost::asio::this_coro::reset_cancellation_state();
+  co_return got ? boost::system::error_code() : got.error();
+}
+
+}  // namespace
+
+TEST_CASE(
+    "poll: a handler that runs while it looks may cancel it, and nothing of it stays in line") {
+  Story story(AgentOptions{.max_age = 10s});
+  Poll poll(*story.agent, 1);
+  Spawned<boost::system::error_code> ended;
+  REQUIRE(
+      story.agent->try_send(story.make("r1"), [&](const Agent::outcome_type&) { ended.cancel(); }));
+  ManualClock::advance(10s);  // and the timer is late
+  ended = story.loop.spawn(end_of(&poll));
+  story.loop.drain();
+  CHECK(ended.value() == operation_aborted);
+  // It is superseded where it is open, and not where it waited.
+  Poll other(*story.agent, 2);
+  auto waits = story.loop.spawn(other.get_task());
+  REQUIRE(story.send("r2"));
+  story.loop.drain();
+  CHECK(waits.value()->message()->request_id == "r2");
+  waits.value()->delivered();
+  CHECK(story.loop.run(poll.get_task()).error() == errc::superseded);
+}
+
+TEST_CASE("poll: a poll that has lost its loop may be superseded at its agent") {
+  auto loop = std::make_unique<Loop>();
+  const Agent agent("node", loop->executor());
+  Poll poll(agent, 1);
+  auto waits = loop->spawn(poll.get_task());
+  loop->drain();
+  loop.reset();
+  const Poll newer(agent, 2);
+  CHECK_FALSE(newer.error());
+  CHECK(agent.open_polls() == 2);
+  agent.stop();
+}
+
+TEST_CASE("C10: a newer poll supersedes polls; a get_task without one goes on waiting") {
+  Story story;
+  Poll older(*story.agent, 1);
+  auto of_poll = story.loop.spawn(older.get_task());
+  auto alone = story.loop.spawn(story.agent->get_task());
+  story.loop.drain();
+  const Poll newer(*story.agent, 2);
+  story.loop.drain();
+  CHECK(of_poll.value().error() == errc::superseded);
+  CHECK_FALSE(alone.done());
+  REQUIRE(story.send("r1"));
+  story.loop.drain();
+  CHECK(alone.value()->message()->request_id == "r1");
+  alone.value()->delivered();
 }

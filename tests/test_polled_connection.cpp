@@ -113,6 +113,17 @@ TEST_CASE(
   CHECK(narrow.stage() == TaskStage::delivered);
 }
 
+TEST_CASE("stream server: answers that go out with a task go out once") {
+  Served served;
+  auto wire = served.meet("n1");
+  REQUIRE(served.store.try_send("n1", task("r1")));
+  wire.send(frame(FrameType::ping) + frame(FrameType::poll) + frame(FrameType::ping));
+  wire.expect(FrameType::pong);
+  wire.expect(FrameType::task);
+  wire.expect(FrameType::pong);
+  CHECK(wire.quiet());
+}
+
 TEST_CASE("stream server: the node may poll again before it has read the end of a task, once") {
   for (const auto size : sizes) {
     CAPTURE(size);

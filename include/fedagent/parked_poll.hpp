@@ -84,7 +84,6 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
     }
     is_open_ = false;
     this->step_out();
-    state_.place = nullptr;
     state_.unlink();
     if (const auto core = core_ptr::lock(core_)) {
       core->wake_takers();  // it may have been woken for a task

@@ -163,19 +163,14 @@ class AgentCore final : public Presence<T, M, O> {
     // Those in line have a task each, as far as the tasks go: nobody overtakes.
     if (!why && (!has_task() || !(in_line || takers.empty()))) {
       if (place != nullptr && takers.push_back(*place)) {
+        place->in_poll = poll != nullptr;
         wake_takers();
         context->watchdog.arm(*place, until);
-        if (poll != nullptr) {
-          poll->place = place;
-        }
       }
       return std::nullopt;
     }
     if (place != nullptr) {
       place->step_out();
-    }
-    if (poll != nullptr) {
-      poll->place = nullptr;
     }
     if (why) {
       wake_takers();

@@ -126,8 +126,12 @@ struct AgentCoroutines {
       while (!got) {
         core.reset();
         // In this frame: polls spend their time here, and there are many of them.
-        co_await waiter.async_wake_up();
-        waiter.woke_up(co_await boost::asio::this_coro::cancellation_state);
+        const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
+        // A handler may have cancelled it since it began to look; then a wait would throw.
+        if (cancelled.cancelled() == boost::asio::cancellation_type::none) {
+          co_await waiter.async_wake_up();
+        }
+        waiter.woke_up(cancelled);
         core = Ptr::lock(agent);
         if (!core) {
           co_return waiter.verdict();

@@ -24,8 +24,6 @@ struct PollState
     : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   SessionId session = 0;
   bool superseded = false;
-  /// Its place in the line, while it waits for a task.
-  Waiting<Clock>* place = nullptr;
 };
 
 /// An agent as far as it is about the node: who polls, when it was heard of, and the status and the
@@ -76,10 +74,8 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     if (policy == PollPolicy::newest_wins) {
       for (auto& older : polls_) {
         older.superseded = true;
-        if (older.place != nullptr) {
-          older.place->leave(make_error_code(errc::superseded));
-        }
       }
+      takers.leave_polls(make_error_code(errc::superseded));
     }
     polls_.push_back(poll);
     poll_opened(poll.session, now);

@@ -37,6 +37,9 @@ class Waiting : public Deadlines<Clock>::Entry,
     wake();
   }
 
+  /// Whether it waits for a poll that can be superseded.
+  bool in_poll = false;
+
   /// Why it must leave; no error: it may go on.
   boost::system::error_code verdict() const noexcept { return verdict_; }
 
@@ -103,6 +106,14 @@ class WaitList {
     }
   }
   void wake_all() noexcept { wake_first(static_cast<std::size_t>(-1)); }
+  /// Lets those leave that wait for a poll. Each keeps its place until it steps out by itself.
+  void leave_polls(boost::system::error_code verdict) noexcept {
+    for (auto& waiting : waiting_) {
+      if (waiting.in_poll) {
+        waiting.leave(verdict);
+      }
+    }
+  }
   /// Lets all leave with this error, for good: none of them is in line any more.
   void dismiss(boost::system::error_code verdict) noexcept {
     while (!waiting_.empty()) {

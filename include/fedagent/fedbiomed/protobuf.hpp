@@ -218,8 +218,12 @@ class ProtobufWriter {
 
  private:
   void varint(std::uint64_t value) {
-    std::array<char, max_varint> buffer;
-    bytes_.append(buffer.data(), put_varint(buffer.data(), value));
+    std::array<char, max_varint> buffer{};
+    const auto* const end = put_varint(buffer.data(), value);
+    // One by one: GCC 12 takes the size of an append for one that could be endless.
+    for (const auto* byte = buffer.data(); byte != end; ++byte) {
+      bytes_ += *byte;
+    }
   }
 
   std::string bytes_;

@@ -84,7 +84,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
         return ended_ ? make_error_code(boost::asio::error::eof)
                       : make_error_code(boost::asio::error::would_block);
       }
-      message = std::move(inbox_.front());
+      message.Swap(&inbox_.front());
       inbox_.pop_front();
       inbox_bytes_ -= message.Length();
       more = !reading_ && !ended_ && has_room();

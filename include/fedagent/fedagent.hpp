@@ -10,6 +10,7 @@
 #include "fedagent/node_status.hpp"
 #include "fedagent/observer.hpp"
 #include "fedagent/options.hpp"
+#include "fedagent/parked_poll.hpp"
 #include "fedagent/poll.hpp"
 #include "fedagent/round.hpp"
 #include "fedagent/seed_policies.hpp"

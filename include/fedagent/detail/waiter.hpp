@@ -51,7 +51,7 @@ class Waiter final : public Waiting<Clock> {
     woke_up(co_await boost::asio::this_coro::cancellation_state);
   }
 
-  /// The two halves of `wait`, for a coroutine that need not be small in time but in memory.
+  /// The two halves of `wait`, for a coroutine of which there are many: `wait` has its own frame.
   auto async_wake_up() {
     const auto token = boost::asio::as_tuple(boost::asio::deferred);
     return boost::asio::async_initiate<const decltype(token)&, void(boost::system::error_code)>(

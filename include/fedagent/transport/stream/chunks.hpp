@@ -30,8 +30,6 @@ class ChunkReader {
   ChunkReader(const ChunkReader&) = delete;
   ChunkReader& operator=(const ChunkReader&) = delete;
 
-  bool first() const noexcept { return first_; }
-
   /// To be called when the head is full.
   boost::system::error_code head_came() {
     const auto decoded = decode_chunk_head(bytes_);

@@ -201,7 +201,9 @@ class Load {
       const auto head = net::Head::read(node.head.data());
       node.skipping = false;
       node.have = 0;
-      node.in_message = head.type == net::task && !head.last;
+      if (head.type == net::task) {  // a pong may come between two chunks
+        node.in_message = !head.last;
+      }
       frame_ended(node, head);
     }
     return at + skipped;

@@ -144,8 +144,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   compare_json(input, map);
   if (map.is_discarded()) {
     if (message) {
-      // In a part that `parse` steps over a key may be anything, and so may a text. What comes after
-      // the first of them read_json does not see.
+      // In a part that `parse` steps over a key may be anything, and so may a text. What comes
+      // after the first of them read_json does not see.
       fedbiomed::MsgpackReader reader(input);
       const auto error = fedbiomed::read_json(reader).error();
       require(error == errc::bad_key || error == errc::bad_utf8 || error == errc::too_deep,

@@ -134,7 +134,7 @@ TEST_CASE("replies: an id that is used again is open, and remembered by its late
   Record again{"a"};
   CHECK(replies.add(again));
   CHECK(replies.find("a") == &again);
-  CHECK(replies.remembered() == 0);
+  CHECK(replies.remembered() == 1);
   replies.finish("a", ReplyDisposition::stopped, ManualClock::now());
   CHECK(classify(replies, "a") == ReplyDisposition::stopped);
   // The place of its first end is the oldest: that it goes does not make the second forgotten.

@@ -1,10 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/circular_buffer.hpp>
-#include <boost/unordered/unordered_flat_map.hpp>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <string_view>
 
@@ -45,7 +44,8 @@ namespace fedagent {
  * An open request is kept by reference under its id. Of an ended one only a hash of the id and what
  * a further reply to it would be are remembered, bounded by count and age. So the memory does not
  * grow with the requests (D18, H17); two ids with the same hash can at worst confuse the *name* of
- * a late reply, never its delivery.
+ * a late reply, never its delivery. To end a request costs the same however many are remembered; to
+ * tell what a further reply is looks at one after the other, the latest end first.
  *
  * @tparam Record What an open request is, with its id as the member `request`; the table does not
  * own it.
@@ -60,16 +60,10 @@ class Replies {
   using time_point = typename Clock::time_point;
 
   Replies(std::size_t remembered, Duration remembered_for)
-      : remembered_for_(remembered_for), order_({remembered, 0}) {}
+      : remembered_for_(remembered_for), ended_({remembered, 0}) {}
 
   /// Opens a request. @return False when a request with this id is open.
-  bool add(Record& record) {
-    if (!open_.insert(&record).second) {
-      return false;
-    }
-    ended_.erase(record.request.hash);
-    return true;
-  }
+  bool add(Record& record) { return open_.insert(&record).second; }
 
   /// The open request with this id, or null.
   Record* find(const RequestId& id) const noexcept {
@@ -94,22 +88,17 @@ class Replies {
       return;
     }
     open_.erase(found);
-    if (order_.capacity() == 0) {
-      return;
-    }
     forget_older_than(now);
-    if (order_.full()) {
-      forget_oldest();
-    }
-    order_.push_back({id.hash, now});
-    ended_.insert_or_assign(id.hash, Ended{further, places_++});
+    ended_.push_back({id.hash, now, further});  // when it is full, instead of the oldest
   }
 
   /// What a reply to a request that is not open is to be called.
   ReplyDisposition classify(const RequestId& id, time_point now) {
     forget_older_than(now);
-    const auto found = ended_.find(id.hash);
-    return found == ended_.end() ? ReplyDisposition::unexpected : found->second.further;
+    // The same id may have been used and ended again since.
+    const auto latest = std::find_if(ended_.rbegin(), ended_.rend(),
+                                     [&](const Ended& ended) { return ended.hash == id.hash; });
+    return latest == ended_.rend() ? ReplyDisposition::unexpected : latest->further;
   }
 
   std::size_t open() const noexcept { return open_.size(); }
@@ -117,12 +106,9 @@ class Replies {
 
  private:
   struct Ended {
-    ReplyDisposition further;
-    std::uint64_t place;
-  };
-  struct Place {
     std::size_t hash;
     time_point at;
+    ReplyDisposition further;
   };
 
   struct IdOf {
@@ -130,27 +116,16 @@ class Replies {
   };
 
   void forget_older_than(time_point now) {
-    while (remembered_for_ > Duration::zero() && !order_.empty() &&
-           now - order_.front().at >= remembered_for_) {
-      forget_oldest();
+    while (remembered_for_ > Duration::zero() && !ended_.empty() &&
+           now - ended_.front().at >= remembered_for_) {
+      ended_.pop_front();
     }
-  }
-
-  void forget_oldest() {
-    const auto found = ended_.find(order_.front().hash);
-    // The same id may have been used and ended again since.
-    if (found != ended_.end() && found->second.place == places_ - order_.size()) {
-      ended_.erase(found);
-    }
-    order_.pop_front();
   }
 
   Duration remembered_for_;
   detail::KeyedSet<Record*, IdOf> open_;
-  boost::unordered_flat_map<std::size_t, Ended> ended_;
-  boost::circular_buffer_space_optimized<Place> order_;
-  /// How many places were ever given.
-  std::uint64_t places_ = 0;
+  /// The oldest first.
+  boost::circular_buffer_space_optimized<Ended> ended_;
 };
 
 }  // namespace fedagent

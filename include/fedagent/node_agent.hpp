@@ -166,7 +166,7 @@ class NodeAgentAsync {
    * C7 to C9.
    */
   awaitable<result<task_type>> get_task(time_point until = time_point::max()) const {
-    return Coroutines::take(core_.ref(), nullptr, until);
+    return Coroutines::take(core_, nullptr, until);
   }
 
   /// The oldest task in hand was handed over by the transport; the same as its `Task::delivered`.
@@ -197,8 +197,7 @@ class NodeAgentAsync {
   /** @par Errors Also `no_route`: an overlay message, and there is such a forwarder. */
   result<ReplyDisposition> try_on_reply(typename Transport_::wire_type wire,
                                         Receipt receipt = {}) const {
-    const auto core = core_;  // a handler may let the agent go
-    return core->take_reply(std::move(wire), receipt).result;
+    return core_->take_reply(std::move(wire), receipt).result;
   }
 
   // ---- state

@@ -138,6 +138,7 @@ class AgentCore final : public Presence<T, M, O> {
 
   /// What a poll gets: a task, or why it is to leave; none: it waits at this place in the line.
   /**
+   * @pre The caller uses the agent: a handler may let it go.
    * @param poll That which has a handle, or null.
    * @param place Null: what does not get anything does not wait.
    * @param until When a wait that begins now is to end.
@@ -145,7 +146,6 @@ class AgentCore final : public Presence<T, M, O> {
   std::optional<boost::system::result<Task<M, clock_type>>> try_take(typename Base::Poll* poll,
                                                                      Waiting<clock_type>* place,
                                                                      time_point until) {
-    const auto self = this->guard();
     const auto verdict = [place] { return place != nullptr ? place->verdict() : error_code(); };
     time_point now{};
     if (!verdict() && has_task()) {

@@ -54,7 +54,7 @@ class Connection : public FrameWriter<Stream, Executor, Clock> {
   /** @return Whether there was anything. */
   bool read_ahead() {
     this->timeouts().read_ended();
-    const auto space = this->shared().space.get();
+    const auto space = this->shared().read_space.get();
     error_code later;
     inbox_.came(space, this->stream().read_some(space, later));
     return !idle();
@@ -184,7 +184,7 @@ class Connection : public FrameWriter<Stream, Executor, Clock> {
         if (!error) {
           Spaces<N + 1> parts;
           std::copy(spaces.begin(), spaces.end(), parts.begin());
-          parts.back() = c.shared().space.get();
+          parts.back() = c.shared().read_space.get();
           size = c.stream().read_some(parts, error);
         }
         if (error == boost::asio::error::would_block) {
@@ -197,7 +197,7 @@ class Connection : public FrameWriter<Stream, Executor, Clock> {
       c.read_ended_ = c.read_ended_ || error;
       size = Base::take_off(spaces, size);
       if (size > 0) {
-        c.inbox_.came(c.shared().space.get(), size);
+        c.inbox_.came(c.shared().read_space.get(), size);
       }
     }
     c.timeouts().read_ended();

@@ -31,7 +31,8 @@ struct Context {
   ConnectionOptions connection_options;
   /// For the half-received messages of all of them together.
   Budget incoming;
-  SharedSpace space;
+  SharedSpace read_space;
+  SharedSpace write_space;
   fedagent::detail::Watchdog<Clock, Executor_> watchdog;
 };
 

@@ -243,12 +243,11 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
     if constexpr (is_socket<Stream>) {
       if (size <= SharedSpace::size) {
         // One buffer is written faster than many.
-        std::array<char, 512> room{};
-        const auto copied = boost::asio::buffer_copy(boost::asio::buffer(room), buffers);
-        const auto joined = boost::asio::buffer(room, copied);
+        const auto joined =
+            boost::asio::buffer(shared().write_space.get(),
+                                boost::asio::buffer_copy(shared().write_space.get(), buffers));
         error_code later;
-        const auto written =
-            copied == size ? stream_.write_some(joined, later) : stream_.write_some(buffers, later);
+        const auto written = stream_.write_some(joined, later);
         take_off(buffers, written);
         return written == size;
       }

@@ -4,6 +4,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -16,7 +17,9 @@ namespace bench::user {
 
 namespace asio = boost::asio;
 using Executor = asio::io_context::executor_type;
-using Store = fedagent::AgentStore<fedagent::memory::Transport<Message, Executor>>;
+template <class Clock>
+using StoreWith = fedagent::AgentStore<fedagent::memory::Transport<Message, Executor, Clock>>;
+using Store = StoreWith<std::chrono::steady_clock>;
 using Agent = Store::agent_type;
 using MessagePtr = Store::message_ptr;
 using Outcome = Store::outcome_type;
@@ -24,7 +27,8 @@ template <class T>
 using awaitable = asio::awaitable<T, Executor>;
 
 /// A node that answers everything, in one poll that never ends.
-inline awaitable<void> answer(Agent agent) {
+template <class Agent>
+awaitable<void> answer(Agent agent) {
   agent.set_active();
   for (;;) {
     auto task = co_await agent.get_task();
@@ -38,23 +42,26 @@ inline awaitable<void> answer(Agent agent) {
 }
 
 /// One poll that waits for a task, as a part of what a transport has for each connection.
+template <class Store>
 struct Connection final
-    : fedagent::ParkedPoll<Store::transport_type, Message, fedagent::NoObserver> {
-  explicit Connection(const Agent& agent) {
-    open(agent);
-    (void)try_get_task();
+    : fedagent::ParkedPoll<typename Store::transport_type, Message, fedagent::NoObserver> {
+  explicit Connection(const typename Store::agent_type& agent) {
+    this->open(agent);
+    (void)this->try_get_task();
   }
   void on_ready() noexcept override {}
 };
 
 /// One poll that waits for a task in a coroutine.
-inline awaitable<void> poll(Agent agent) {
+template <class Agent>
+awaitable<void> poll(Agent agent) {
   agent.set_active();
   (void)co_await agent.get_task();
 }
 
 /// Every node comes once: it polls, takes what is there, replies when asked to, and goes.
-inline awaitable<void> visit_all(const std::vector<Agent>& agents) {
+template <class Agent>
+awaitable<void> visit_all(const std::vector<Agent>& agents) {
   for (const auto& agent : agents) {
     agent.set_active();
     auto task = co_await agent.get_task();

@@ -50,5 +50,6 @@ void sizes(benchmark::internal::Benchmark* benchmark) {
 BENCHMARK(liveness<bench::LimitPeer>)->Name("W3/limit")->Apply(sizes);
 BENCHMARK(liveness<bench::RawAsioPeer>)->Name("W3/raw_asio")->Apply(sizes);
 BENCHMARK(liveness<bench::FedagentPeer>)->Name("W3/fedagent")->Apply(sizes);
+BENCHMARK(liveness<bench::FedagentCoarsePeer>)->Name("W3/fedagent_coarse")->Apply(sizes);
 
 BENCHMARK_MAIN();

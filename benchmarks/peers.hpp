@@ -6,6 +6,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "fedagent/coarse_clock.hpp"
 #include "fedagent_user.hpp"
 #include "limit.hpp"
 #include "raw_asio.hpp"
@@ -168,7 +170,12 @@ class RawAsioPeer {
   std::vector<std::shared_ptr<raw_asio::Agent>> agents_{};
 };
 
-class FedagentPeer {
+/// @tparam Clock What the agents tell the time by.
+template <class Clock>
+class FedagentPeerWith {
+  using Store = user::StoreWith<Clock>;
+  using Agent = typename Store::agent_type;
+
  public:
   void create(const std::vector<std::string>& ids) {
     for (const auto& id : ids) {
@@ -192,7 +199,7 @@ class FedagentPeer {
   void poll_ends(std::size_t number) { agents_[number].change_node_status_after_task(); }
   void park_all() {
     for (const auto& agent : agents_) {
-      connections_.push_back(std::make_unique<user::Connection>(agent));
+      connections_.push_back(std::make_unique<user::Connection<Store>>(agent));
     }
   }
   void park_all_in_coroutines() {
@@ -209,8 +216,9 @@ class FedagentPeer {
   void broadcast() { store_.broadcast(Message()); }
   void broadcast_requests(std::uint64_t number, std::size_t& answered) {
     const auto message = std::make_shared<const Message>(number);
-    store_.for_each([&](const user::Agent& agent) {
-      (void)agent.try_send(message, [&answered](const user::Outcome&) { ++answered; });
+    store_.for_each([&](const Agent& agent) {
+      (void)agent.try_send(message,
+                           [&answered](const typename Store::outcome_type&) { ++answered; });
     });
   }
   template <class Sends>
@@ -235,10 +243,13 @@ class FedagentPeer {
   }
 
   boost::asio::io_context io_{1};
-  user::Store store_{io_.get_executor(), options()};
-  std::vector<user::Agent> agents_{};
-  std::vector<std::unique_ptr<user::Connection>> connections_{};
+  Store store_{io_.get_executor(), options()};
+  std::vector<Agent> agents_{};
+  std::vector<std::unique_ptr<user::Connection<Store>>> connections_{};
 };
+
+using FedagentPeer = FedagentPeerWith<std::chrono::steady_clock>;
+using FedagentCoarsePeer = FedagentPeerWith<fedagent::CoarseClock>;
 
 /// With a coroutine in `get_task` for each parked poll.
 class FedagentCoroutinesPeer : public FedagentPeer {

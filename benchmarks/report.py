@@ -60,6 +60,14 @@ ROWS = [
     Row("W1", "round trip, 64 outstanding", size="64", targets=((0.2, "raw_asio"),)),
     Row("W1", "  raw_asio with try_send, 1", size="1", renamed=(("raw_asio", "raw_asio_try"),)),
     Row("W1", "  raw_asio with try_send, 64", size="64", renamed=(("raw_asio", "raw_asio_try"),)),
+    *sized(
+        (1, 64),
+        Row(
+            "W1",
+            "  with CoarseClock",
+            renamed=(("fedagent", "fedagent_coarse"),),
+        ),
+    ),
     Row("W1", "  as a transport serves it, 1", size="1", renamed=(("fedagent", "fedagent_served"),)),
     Row("W1", "  as a transport serves it, 64", size="64", renamed=(("fedagent", "fedagent_served"),)),
     Row("W1", "allocations, 1 outstanding", "allocs", "1", ((2, None),)),
@@ -83,6 +91,14 @@ ROWS = [
     *sized((10_000, 100_000), Row("W2.end", "  ending one with the store")),
     *sized((1, 10_000), Row("W3", "liveness cycle", targets=((0.25, "raw_asio"),))),
     Row("W3", "liveness cycle, 1,000,000", size="1000000", targets=((0.25, "raw_asio"), (3, "limit"))),
+    *sized(
+        (1, 10_000, 1_000_000),
+        Row(
+            "W3",
+            "  with CoarseClock",
+            renamed=(("fedagent", "fedagent_coarse"),),
+        ),
+    ),
     *sized((1, 10_000, 1_000_000), Row("W3", "  allocations", "allocs", targets=((0, None),))),
     *sized(
         MANY,

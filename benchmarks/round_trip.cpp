@@ -9,6 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "fedagent/coarse_clock.hpp"
 #include "fedagent/service.hpp"
 #include "fedagent_user.hpp"
 #include "limit.hpp"
@@ -176,20 +178,22 @@ void raw_asio(benchmark::State& state) {
 
 // ---- fedagent
 
-struct FedagentDriver : Driver<FedagentDriver> {
-  FedagentDriver(benchmark::State& state, asio::io_context& io) : Driver(state, io) {}
+template <class Store>
+struct FedagentDriver : Driver<FedagentDriver<Store>> {
+  FedagentDriver(benchmark::State& state, asio::io_context& io)
+      : Driver<FedagentDriver>(state, io) {}
 
-  void send(std::size_t turn, bench::user::MessagePtr message) {
-    (void)agents[turn].try_send(std::move(message),
-                                [this](const bench::user::Outcome&) { answered(); });
+  void send(std::size_t turn, typename Store::message_ptr message) {
+    (void)agents[turn].try_send(std::move(message), [this](const auto&) { this->answered(); });
   }
 
-  std::vector<bench::user::Agent> agents{};
+  std::vector<typename Store::agent_type> agents{};
 };
 
 /// The node as a transport serves it: each task in a poll of its own, with its liveness.
-bench::user::awaitable<void> serve(bench::user::Store& store, std::string id) {
-  fedagent::memory::Node<bench::user::Store> node(store, std::move(id));
+template <class Store>
+bench::user::awaitable<void> serve(Store& store, std::string id) {
+  fedagent::memory::Node<Store> node(store, std::move(id));
   for (;;) {
     auto task = co_await node.poll();
     if (!task) {
@@ -199,10 +203,11 @@ bench::user::awaitable<void> serve(bench::user::Store& store, std::string id) {
   }
 }
 
-void fedagent_round_trips(benchmark::State& state, bool served) {
+template <class Clock, bool served>
+void fedagent_round_trips(benchmark::State& state) {
   asio::io_context io{1};
-  bench::user::Store store(io.get_executor());
-  FedagentDriver driver(state, io);
+  bench::user::StoreWith<Clock> store(io.get_executor());
+  FedagentDriver<bench::user::StoreWith<Clock>> driver(state, io);
   for (const auto& id : bench::node_ids(2)) {
     driver.agents.push_back(store.retrieve(id).value());
     asio::co_spawn(io, served ? serve(store, id) : bench::user::answer(driver.agents.back()),
@@ -212,12 +217,16 @@ void fedagent_round_trips(benchmark::State& state, bool served) {
   io.run();
 }
 
+using Steady = std::chrono::steady_clock;
+using fedagent::CoarseClock;
+
 }  // namespace
 
 BENCHMARK(limit)->Name("W1/limit")->Arg(1)->Arg(64);
 BENCHMARK(raw_asio<false>)->Name("W1/raw_asio")->Arg(1)->Arg(64);
 BENCHMARK(raw_asio<true>)->Name("W1/raw_asio_try")->Arg(1)->Arg(64);
-BENCHMARK_CAPTURE(fedagent_round_trips, , false)->Name("W1/fedagent")->Arg(1)->Arg(64);
-BENCHMARK_CAPTURE(fedagent_round_trips, , true)->Name("W1/fedagent_served")->Arg(1)->Arg(64);
+BENCHMARK(fedagent_round_trips<Steady, false>)->Name("W1/fedagent")->Arg(1)->Arg(64);
+BENCHMARK(fedagent_round_trips<CoarseClock, false>)->Name("W1/fedagent_coarse")->Arg(1)->Arg(64);
+BENCHMARK(fedagent_round_trips<Steady, true>)->Name("W1/fedagent_served")->Arg(1)->Arg(64);
 
 BENCHMARK_MAIN();

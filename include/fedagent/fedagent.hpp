@@ -3,6 +3,7 @@
 /// The core: agents, their store, and what a transport calls. Transports are included by
 /// themselves.
 #include "fedagent/agent_store.hpp"
+#include "fedagent/coarse_clock.hpp"
 #include "fedagent/counters.hpp"
 #include "fedagent/error.hpp"
 #include "fedagent/message.hpp"

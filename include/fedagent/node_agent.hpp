@@ -166,7 +166,7 @@ class NodeAgentAsync {
    * C7 to C9.
    */
   awaitable<result<task_type>> get_task(time_point until = time_point::max()) const {
-    return Coroutines::take(core_, nullptr, until);
+    return Coroutines::take(core_.ref(), nullptr, until);
   }
 
   /// The oldest task in hand was handed over by the transport; the same as its `Task::delivered`.

@@ -51,7 +51,7 @@ class Poll {
    */
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
     return error_ ? Agent::Coroutines::refuse(error_)
-                  : Agent::Coroutines::take(Ptr::lock(core_), &state_, until_);
+                  : Agent::Coroutines::take(core_, &state_, until_);
   }
 
  private:

@@ -113,14 +113,14 @@ struct AgentCoroutines {
   static awaitable<result<Task<M, clock_type>>> refuse(boost::system::error_code why) {
     co_return why;
   }
-  static awaitable<result<Task<M, clock_type>>> take(Ptr core, typename Core::Poll* poll,
-                                                     time_point until) {
+  static awaitable<result<Task<M, clock_type>>> take(AgentRef<Core> agent,
+                                                     typename Core::Poll* poll, time_point until) {
+    auto core = Ptr::lock(agent);
     if (!core) {
       co_return make_error_code(errc::stopped);
     }
     auto got = core->try_take(poll, nullptr, until);
     if (!got) {
-      const auto agent = core.ref();
       Waiter waiter(core->context->executor, errc::poll_ended);
       got = core->try_take(poll, &waiter, until);
       while (!got) {

@@ -1,0 +1,51 @@
+#include <doctest/doctest.h>
+
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <memory>
+#include <type_traits>
+
+#include "fedagent/coarse_clock.hpp"
+#include "fedagent/fedagent.hpp"
+#include "fedagent/transport/memory.hpp"
+
+namespace {
+
+using fedagent::CoarseClock;
+using Executor = boost::asio::io_context::executor_type;
+using Store = fedagent::AgentStore<
+    fedagent::memory::Transport<fedagent::memory::Message, Executor, CoarseClock>>;
+
+static_assert(std::chrono::is_clock_v<CoarseClock>);
+static_assert(std::is_same_v<CoarseClock::time_point, std::chrono::steady_clock::time_point>);
+
+}  // namespace
+
+TEST_CASE("the coarse clock is never ahead of the steady one and never goes back") {
+  auto before = CoarseClock::now();
+  for (int i = 0; i < 1000; ++i) {
+    const auto now = CoarseClock::now();
+    CHECK(now >= before);
+    CHECK(now <= std::chrono::steady_clock::now());
+    before = now;
+  }
+}
+
+TEST_CASE("a store and a timer tell the time by the coarse clock, which is the steady one's") {
+  boost::asio::io_context io{1};
+  Store store(io.get_executor());
+  const auto agent = store.retrieve("hospital").value();
+  const auto send = [&](std::chrono::steady_clock::time_point deadline) {
+    return agent.try_send(std::make_shared<const fedagent::memory::Message>(), {},
+                          {.deadline = deadline});
+  };
+  CHECK(send(CoarseClock::now()).error() == fedagent::errc::deadline_passed);
+  CHECK(send(std::chrono::steady_clock::now() + std::chrono::hours(1)));
+
+  boost::asio::basic_waitable_timer<CoarseClock> timer(io, CoarseClock::now());
+  bool due = false;
+  timer.async_wait([&](auto) { due = true; });
+  io.poll();
+  CHECK(due);
+}

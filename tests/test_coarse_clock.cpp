@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
@@ -8,14 +9,15 @@
 
 #include "fedagent/coarse_clock.hpp"
 #include "fedagent/fedagent.hpp"
-#include "fedagent/transport/memory.hpp"
+#include "fedagent/transport/stream.hpp"
 
 namespace {
 
 using fedagent::CoarseClock;
-using Executor = boost::asio::io_context::executor_type;
-using Store = fedagent::AgentStore<
-    fedagent::memory::Transport<fedagent::memory::Message, Executor, CoarseClock>>;
+// [store]
+using Transport = fedagent::stream::Transport<boost::asio::any_io_executor, fedagent::CoarseClock>;
+using Store = fedagent::AgentStore<Transport>;
+// [/store]
 
 static_assert(std::chrono::is_clock_v<CoarseClock>);
 static_assert(std::is_same_v<CoarseClock::time_point, std::chrono::steady_clock::time_point>);
@@ -37,7 +39,7 @@ TEST_CASE("a store and a timer tell the time by the coarse clock, which is the s
   Store store(io.get_executor());
   const auto agent = store.retrieve("hospital").value();
   const auto send = [&](std::chrono::steady_clock::time_point deadline) {
-    return agent.try_send(std::make_shared<const fedagent::memory::Message>(), {},
+    return agent.try_send(std::make_shared<const fedagent::stream::Message>(), {},
                           {.deadline = deadline});
   };
   CHECK(send(CoarseClock::now()).error() == fedagent::errc::deadline_passed);

@@ -12,7 +12,6 @@
 #include <utility>
 #include <variant>
 
-#include "fedagent/detail/watchdog.hpp"
 #include "fedagent/fedbiomed/chunks.hpp"
 #include "fedagent/fedbiomed/node_table.hpp"
 #include "fedagent/fedbiomed/server_options.hpp"
@@ -30,12 +29,9 @@ template <class Store_>
 struct ServiceState {
   using Store = Store_;
   using executor_type = typename Store::executor_type;
-  using Clock = typename Store::clock_type;
 
   ServiceState(Store& the_store, const ServerOptions& the_options)
-      : store(&the_store),
-        options((check(the_options), the_options)),
-        watchdog(the_store.get_executor()) {}
+      : store(&the_store), options((check(the_options), the_options)) {}
 
   /// Whether nodes show who they are.
   bool verified() const noexcept { return !options.tls.client_ca.empty(); }
@@ -49,7 +45,6 @@ struct ServiceState {
   const ::grpc::ByteBuffer empty = grpc::empty_message();
   NodeTable nodes;
   std::uint64_t incoming_bytes = 0;
-  fedagent::detail::Watchdog<Clock, executor_type> watchdog;
 };
 
 /// Who has made a call: as its certificate says, or else as it says itself.

@@ -606,6 +606,26 @@ TEST_CASE("E17: what decode says of bad input is handed to the transport, known 
   CHECK(ending.times() == 0);
 }
 
+TEST_CASE(
+    "E13: a message that the transport has decoded is taken as it is, and not decoded again") {
+  Loop loop;
+  fedagent::AgentStore<StrictTransport> store(loop.executor());
+  // One that `decode` would refuse.
+  const auto decoded = message("r1", "bad");
+  CHECK(loop.run(serve_reply(store, "n", decoded)).error() == errc::unknown_node);
+  CHECK(fedagent::try_serve_reply(store, "n", decoded).error() == errc::unknown_node);
+  const auto agent = store.retrieve("n");
+  REQUIRE(agent);
+  MessagePtr reply;
+  REQUIRE(agent->try_send(message("r1"), [&](const auto& outcome) { reply = *outcome; }));
+  loop.run(agent->get_task())->message();
+  CHECK(loop.run(serve_reply(store, "n", decoded)).value() == ReplyDisposition::delivered);
+  CHECK(reply == decoded);
+  CHECK(fedagent::try_serve_reply(store, "n", decoded).value() == ReplyDisposition::duplicate);
+  CHECK(loop.run(agent->on_reply(decoded)).value() == ReplyDisposition::duplicate);
+  CHECK(agent->try_on_reply(decoded).value() == ReplyDisposition::duplicate);
+}
+
 TEST_CASE("H19: a node cannot answer for another one, in whatever way it tries") {
   Server server;
   REQUIRE(server.store.retrieve("m"));

@@ -2,6 +2,7 @@
 
 #include <boost/system/result.hpp>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,14 +58,37 @@ namespace detail {
 
 template <class T, class M, class O>
 boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
-                                         typename T::wire_type wire) {
-  auto decoded = T::decode(std::move(wire));
-  if (!decoded) {
-    return decoded.error();
-  }
-  store.context()->hooks(hook::unknown_node, peer_id,
-                         std::make_shared<const M>(*std::move(decoded)));
+                                         const MessagePtr<M>& message) {
+  store.context()->hooks(hook::unknown_node, peer_id, message);
   return make_error_code(errc::unknown_node);
+}
+template <class T, class M, class O>
+boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                         typename T::wire_type&& wire) {
+  auto decoded = T::decode(std::move(wire));
+  return decoded ? refuse_unknown(store, peer_id, std::make_shared<const M>(*std::move(decoded)))
+                 : decoded.error();
+}
+
+// A reply is as it came off the wire, or a message.
+template <class T, class M, class O, class Reply>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
+take_reply(AgentStore<T, M, O>& store, std::string peer_id, Reply reply, Receipt receipt) {
+  const auto agent = store.get(peer_id);
+  if (!agent) {
+    co_return refuse_unknown(store, peer_id, std::move(reply));
+  }
+  auto taken = co_await agent->on_reply(std::move(reply), std::move(receipt));
+  co_return taken;
+}
+
+template <class T, class M, class O, class Reply>
+boost::system::result<ReplyDisposition> try_take_reply(AgentStore<T, M, O>& store,
+                                                       std::string_view peer_id, Reply&& reply,
+                                                       Receipt&& receipt) {
+  const auto agent = store.get(peer_id);
+  return agent ? agent->try_on_reply(std::forward<Reply>(reply), std::move(receipt))
+               : refuse_unknown(store, peer_id, std::forward<Reply>(reply));
 }
 
 }  // namespace detail
@@ -83,12 +107,14 @@ template <class T, class M, class O>
 typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
 serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire,
             Receipt receipt = {}) {
-  const auto agent = store.get(peer_id);
-  if (!agent) {
-    co_return detail::refuse_unknown(store, peer_id, std::move(wire));
-  }
-  auto taken = co_await agent->on_reply(std::move(wire), std::move(receipt));
-  co_return taken;
+  return detail::take_reply(store, std::move(peer_id), std::move(wire), std::move(receipt));
+}
+/// As above, for a message that the transport has decoded already, to check it. @pre Not null.
+template <class T, class M, class O>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
+serve_reply(AgentStore<T, M, O>& store, std::string peer_id,
+            typename AgentStore<T, M, O>::message_ptr message, Receipt receipt = {}) {
+  return detail::take_reply(store, std::move(peer_id), std::move(message), std::move(receipt));
 }
 
 /// As `serve_reply`, at once; see `NodeAgentAsync::try_on_reply`.
@@ -97,9 +123,13 @@ boost::system::result<ReplyDisposition> try_serve_reply(AgentStore<T, M, O>& sto
                                                         std::string_view peer_id,
                                                         typename T::wire_type wire,
                                                         Receipt receipt = {}) {
-  const auto agent = store.get(peer_id);
-  return agent ? agent->try_on_reply(std::move(wire), std::move(receipt))
-               : detail::refuse_unknown(store, peer_id, std::move(wire));
+  return detail::try_take_reply(store, peer_id, std::move(wire), std::move(receipt));
+}
+template <class T, class M, class O>
+boost::system::result<ReplyDisposition> try_serve_reply(
+    AgentStore<T, M, O>& store, std::string_view peer_id,
+    const typename AgentStore<T, M, O>::message_ptr& message, Receipt receipt = {}) {
+  return detail::try_take_reply(store, peer_id, message, std::move(receipt));
 }
 
 /// Hands feedback of a node, a log line or a metric of any type, to the observer's `on_feedback`.

@@ -60,6 +60,10 @@ struct message_of<T> {
   using type = typename T::message_type;
 };
 
+// It could not be told from a reply that the transport has decoded already.
+template <class T, class M>
+concept HasMessageAsWire = HasWireType<T> && std::same_as<typename T::wire_type, MessagePtr<M>>;
+
 }  // namespace detail
 
 /// The clock of a transport: its `clock_type`, or `std::chrono::steady_clock`.
@@ -116,6 +120,9 @@ struct check_parameters {
   static_assert(!HasWireType<T> || !HasMessageType<T> || HasDecode<T>,
                 "fedagent: Transport must provide decode(wire_type) as a static function that "
                 "returns boost::system::result<message_type>");
+  static_assert(!HasMessageAsWire<T, M>,
+                "fedagent: Transport::wire_type must not be MessagePtr<Message>, a reply that is "
+                "decoded already");
   static_assert(HasSteadyClock<T>,
                 "fedagent: Transport::clock_type must be a steady clock: is_steady is true, and "
                 "now() returns its time_point");

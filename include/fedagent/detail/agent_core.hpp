@@ -217,15 +217,15 @@ class AgentCore final : public Presence<T, M, O> {
   /// Takes a message of the node as it came off the wire.
   /** @param receipt Moved from when the message is relayed here. */
   TakenReply take_reply(typename T::wire_type&& wire, Receipt& receipt) {
-    const auto self = this->guard();
     auto decoded = T::decode(std::move(wire));
-    if (!decoded) {
-      return {decoded.error()};
-    }
+    return decoded ? take_reply(std::make_shared<const M>(*std::move(decoded)), receipt)
+                   : TakenReply{decoded.error()};
+  }
+  TakenReply take_reply(const MessagePtr<M>& message, Receipt& receipt) {
+    const auto self = this->guard();
     if (this->ended()) {
       return {this->ended()};
     }
-    const auto message = std::make_shared<const M>(*std::move(decoded));
     const auto source = message_traits<M>::source(*message);
     if (!source.empty() && source != id) {
       ++ledger().counters.wrong_node;

@@ -113,7 +113,8 @@ class ReplyCall {
     }
     auto peer = peer_of(*state, *call, message->source());
     const bool foreign = peer != message->source();
-    auto serving = serve_reply(*state->store, std::move(peer), *std::move(message));
+    auto serving = serve_reply(*state->store, std::move(peer),
+                               std::make_shared<const Message>(*std::move(message)));
     const auto served = co_await std::move(serving);
     if (foreign) {
       co_return status_of(fedagent::errc::wrong_node);  // also when its own name is not known

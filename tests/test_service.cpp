@@ -637,8 +637,26 @@ TEST_CASE("H19: a node cannot answer for another one, in whatever way it tries")
   CHECK(server.reply("m", forged).error() == errc::wrong_node);
   CHECK(ending.times() == 0);
   CHECK(server.store.get("m")->counters().wrong_node == 1);
+  CHECK(server.recorder.log().count("wrong m n") == 1);
   CHECK(server.reply("n", Message{.request_id = "r", .source = "n"}).value() ==
         ReplyDisposition::delivered);
+}
+
+TEST_CASE("H19: what a transport refuses for a foreign id is counted and told, agent or not") {
+  Server server;
+  const auto before = server.agent.last_seen().any;
+  CHECK(fedagent::refuse_wrong_node(server.store, "n", "m") == errc::wrong_node);
+  CHECK(server.agent.counters().wrong_node == 1);
+  CHECK(server.recorder.log().lines.back() == "wrong n m");
+  CHECK(server.agent.last_seen().any == before);
+  CHECK(fedagent::refuse_wrong_node(server.store, "stranger", "n") == errc::wrong_node);
+  CHECK(server.recorder.log().lines.back() == "wrong stranger n");
+  CHECK_FALSE(server.store.get("stranger"));
+  CHECK(server.agent.counters().wrong_node == 1);
+  CHECK(server.store.counters().wrong_node == 2);
+  server.store.stop();
+  CHECK(fedagent::refuse_wrong_node(server.store, "n", "m") == errc::wrong_node);
+  CHECK(server.store.counters().wrong_node == 3);
 }
 
 TEST_CASE("H14: a handler that throws does not fail the node's call, and is reported") {

@@ -132,6 +132,23 @@ boost::system::result<ReplyDisposition> try_serve_reply(
   return detail::try_take_reply(store, peer_id, message, std::move(receipt));
 }
 
+/// Refuses what a node sends under the id of another one: counts it, and tells the observer.
+/**
+ * For what the transport refuses itself; `serve_reply` does so for a message whose source is
+ * another node. No agent is made, and it is no sign of life.
+ *
+ * @param peer_id The node that the transport has verified.
+ * @param claim The one that it names.
+ * @return `wrong_node`.
+ * @par Source
+ * D21, H19.
+ */
+template <class T, class M, class O>
+boost::system::error_code refuse_wrong_node(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                            std::string_view claim) {
+  return store.context()->wrong_node(peer_id, claim);
+}
+
 /// Hands feedback of a node, a log line or a metric of any type, to the observer's `on_feedback`.
 /**
  * @return `unknown_node`; `no_route` when the observer does not take this type; `handler_failed`

@@ -37,8 +37,8 @@ class PollCall {
     if (!version) {
       co_return call->finish(wrong_version(request->protocol_version));
     }
-    if (peer_of(*state, *call, request->node) != request->node) {
-      co_return call->finish(status_of(fedagent::errc::wrong_node));
+    if (const auto refused = check_peer(*state, *call, request->node)) {
+      co_return call->finish(status_of(refused));
     }
     auto polling = poll(state, call, *request, *version);
     const auto why = co_await std::move(polling);
@@ -48,9 +48,6 @@ class PollCall {
  private:
   static awaitable<boost::system::error_code> poll(State* state, std::shared_ptr<Call> call,
                                                    const TaskRequest& request, Version version) {
-    if (state->store == nullptr) {
-      co_return make_error_code(fedagent::errc::stopped);
-    }
     const auto agent = state->store->retrieve(request.node);
     if (!agent) {
       co_return agent.error();

@@ -47,23 +47,21 @@ struct ServiceState {
   std::uint64_t incoming_bytes = 0;
 };
 
-/// Who has made a call: as its certificate says, or else as it says itself.
-/**
- * @return The node id to go by; the name in the certificate when `claim` is not one of its names.
- */
+/// Whether a call may bear this node's id: its certificate must, if nodes show one.
+/** @return `stopped`, or `wrong_node`, which the store has been told of; no error: it may. */
 template <class State, class Call>
-std::string peer_of(const State& state, const Call& call, std::string_view claim) {
+boost::system::error_code check_peer(const State& state, const Call& call, std::string_view claim) {
+  if (state.store == nullptr) {
+    return fedagent::errc::stopped;
+  }
   if (!state.verified()) {
-    return std::string(claim);
+    return {};
   }
   const auto identity = call.identity();
   if (identity.is(claim, state.options.node_id_in)) {
-    return std::string(claim);
+    return {};
   }
-  if (state.options.node_id_in == grpc::NameIn::common_name) {
-    return identity.common_name;
-  }
-  return identity.alternative_names.empty() ? std::string() : identity.alternative_names.front();
+  return refuse_wrong_node(*state.store, identity.name(state.options.node_id_in), claim);
 }
 
 }  // namespace fedagent::fedbiomed::detail

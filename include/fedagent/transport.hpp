@@ -13,8 +13,8 @@ namespace fedagent {
 
 /// Tells one life of a node from the next: a connection, or a process start. Zero: not known.
 /**
- * A poll of the session that took a task confirms that task; a poll of another session tells that
- * the task was lost, and it is delivered again.
+ * A poll confirms all that earlier polls of its session have delivered. What was delivered in
+ * another session was lost, it tells, and that is delivered again.
  */
 using SessionId = std::uint64_t;
 

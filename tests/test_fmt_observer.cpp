@@ -132,7 +132,8 @@ TEST_CASE("fmt observer: a handler that throws is named by what it threw, if it 
 }
 
 TEST_CASE(
-    "fmt observer: the default sink is a function, and a store tells of unknown nodes (H20)") {
+    "fmt observer: the default sink is a function, and a store tells of unknown and wrong nodes "
+    "(H19, H20)") {
   Loop loop;
   std::string written;
   fedagent::FmtObserver<> observer([&](Severity severity, std::string_view text) {
@@ -142,7 +143,10 @@ TEST_CASE(
                                                                           std::move(observer));
   CHECK(loop.run(serve_reply(store, "n9", Message{.request_id = "r1"})).error() ==
         errc::unknown_node);
-  CHECK(written == "WARNING Received a reply from the unknown node n9, request r1\n");
+  CHECK(fedagent::refuse_wrong_node(store, "n9", "n1") == errc::wrong_node);
+  CHECK(written ==
+        "WARNING Received a reply from the unknown node n9, request r1\n"
+        "WARNING Node n9 refused: it names itself n1\n");
 }
 
 TEST_CASE(

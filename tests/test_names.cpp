@@ -450,6 +450,7 @@ struct Everything {
   void on_refused(std::string_view, Ptr, error_code) { log->push_back("refused"); }
   void on_reply(std::string_view, Ptr, ReplyDisposition) { log->push_back("reply"); }
   void on_unknown_node(std::string_view, Ptr) { log->push_back("unknown_node"); }
+  void on_wrong_node(std::string_view, std::string_view) { log->push_back("wrong_node"); }
   void on_handler_error(std::string_view, std::exception_ptr) { log->push_back("handler_error"); }
   void on_feedback(std::string_view, int) { log->push_back("feedback"); }
 };
@@ -468,6 +469,7 @@ void call_all(fedagent::detail::Hooks<Observer, OnlyId>& hooks) {
   hooks(hook::refused, "n", message, late);
   hooks(hook::reply, "n", message, ReplyDisposition::late);
   hooks(hook::unknown_node, "n", message);
+  hooks(hook::wrong_node, "n", "claim");
   hooks(hook::handler_error, "n", nullptr);
 }
 
@@ -480,7 +482,7 @@ TEST_CASE("observer: hooks that are there are called, absent ones are not asked 
   CHECK(all.feedback("n", 3));
   CHECK_FALSE(all.feedback("n", std::string("of a type that it does not take")));
   CHECK(log == std::vector<std::string>{"status", "queued", "delivered", "confirmed", "requeued",
-                                        "dropped", "refused", "reply", "unknown_node",
+                                        "dropped", "refused", "reply", "unknown_node", "wrong_node",
                                         "handler_error", "feedback"});
 
   int calls = 0;

@@ -154,6 +154,46 @@ TEST_CASE("poll: it ends at its timeout with poll_ended; the time runs from when
   CHECK(story.status() == active);
 }
 
+TEST_CASE("poll: a wait may end before its poll does, which stays open and may wait again") {
+  Story story(AgentOptions{.poll_timeout = 50s, .poll_jitter = 0});
+  Poll poll(*story.agent);
+  auto polled = story.loop.spawn(poll.get_task(story.loop.now() + 20s));
+  story.loop.advance(20s - 1ns);
+  CHECK_FALSE(polled.done());
+  story.loop.advance(1ns);
+  CHECK(polled.value().error() == errc::poll_ended);
+  CHECK(story.agent->open_polls() == 1);
+  CHECK(story.status() == active);
+
+  polled = story.loop.spawn(poll.get_task(story.loop.now() + 20s));
+  REQUIRE(story.send("a"));
+  story.loop.drain();
+  CHECK(polled.value()->message()->request_id == "a");
+}
+
+TEST_CASE("poll: no wait goes beyond the end of its poll, however late its own is") {
+  Story story(AgentOptions{.poll_timeout = 50s, .poll_jitter = 0});
+  Poll poll(*story.agent);
+  story.loop.advance(20s);
+  auto polled = story.loop.spawn(poll.get_task(story.loop.now() + 31s));
+  story.loop.advance(30s - 1ns);
+  CHECK_FALSE(polled.done());
+  story.loop.advance(1ns);
+  CHECK(polled.value().error() == errc::poll_ended);
+}
+
+TEST_CASE("poll: a wait whose end is over takes what is there, and does not wait") {
+  Story story;
+  Poll poll(*story.agent);
+  REQUIRE(story.send("a"));
+  const auto over = story.loop.now() - 1s;
+  CHECK(story.loop.run(poll.get_task(over))->message()->request_id == "a");
+  REQUIRE(story.send("b"));
+  CHECK(story.deliver() == "a");
+  CHECK(story.deliver() == "b");
+  CHECK(story.loop.run(poll.get_task(over)).error() == errc::poll_ended);
+}
+
 TEST_CASE("poll: jitter makes it end earlier by at most its part; zero is no timeout") {
   Story story(AgentOptions{.poll_timeout = 50s, .poll_jitter = 0.1});
   bool differ = false;

@@ -606,6 +606,26 @@ TEST_CASE("E17: what decode says of bad input is handed to the transport, known 
   CHECK(ending.times() == 0);
 }
 
+TEST_CASE(
+    "E13: a message that the transport has decoded is taken as it is, and not decoded again") {
+  Loop loop;
+  fedagent::AgentStore<StrictTransport> store(loop.executor());
+  // One that `decode` would refuse.
+  const auto decoded = message("r1", "bad");
+  CHECK(loop.run(serve_reply(store, "n", decoded)).error() == errc::unknown_node);
+  CHECK(fedagent::try_serve_reply(store, "n", decoded).error() == errc::unknown_node);
+  const auto agent = store.retrieve("n");
+  REQUIRE(agent);
+  MessagePtr reply;
+  REQUIRE(agent->try_send(message("r1"), [&](const auto& outcome) { reply = *outcome; }));
+  loop.run(agent->get_task())->message();
+  CHECK(loop.run(serve_reply(store, "n", decoded)).value() == ReplyDisposition::delivered);
+  CHECK(reply == decoded);
+  CHECK(fedagent::try_serve_reply(store, "n", decoded).value() == ReplyDisposition::duplicate);
+  CHECK(loop.run(agent->on_reply(decoded)).value() == ReplyDisposition::duplicate);
+  CHECK(agent->try_on_reply(decoded).value() == ReplyDisposition::duplicate);
+}
+
 TEST_CASE("H19: a node cannot answer for another one, in whatever way it tries") {
   Server server;
   REQUIRE(server.store.retrieve("m"));
@@ -617,8 +637,26 @@ TEST_CASE("H19: a node cannot answer for another one, in whatever way it tries")
   CHECK(server.reply("m", forged).error() == errc::wrong_node);
   CHECK(ending.times() == 0);
   CHECK(server.store.get("m")->counters().wrong_node == 1);
+  CHECK(server.recorder.log().count("wrong m n") == 1);
   CHECK(server.reply("n", Message{.request_id = "r", .source = "n"}).value() ==
         ReplyDisposition::delivered);
+}
+
+TEST_CASE("H19: what a transport refuses for a foreign id is counted and told, agent or not") {
+  Server server;
+  const auto before = server.agent.last_seen().any;
+  CHECK(fedagent::refuse_wrong_node(server.store, "n", "m") == errc::wrong_node);
+  CHECK(server.agent.counters().wrong_node == 1);
+  CHECK(server.recorder.log().lines.back() == "wrong n m");
+  CHECK(server.agent.last_seen().any == before);
+  CHECK(fedagent::refuse_wrong_node(server.store, "stranger", "n") == errc::wrong_node);
+  CHECK(server.recorder.log().lines.back() == "wrong stranger n");
+  CHECK_FALSE(server.store.get("stranger"));
+  CHECK(server.agent.counters().wrong_node == 1);
+  CHECK(server.store.counters().wrong_node == 2);
+  server.store.stop();
+  CHECK(fedagent::refuse_wrong_node(server.store, "n", "m") == errc::wrong_node);
+  CHECK(server.store.counters().wrong_node == 3);
 }
 
 TEST_CASE("H14: a handler that throws does not fail the node's call, and is reported") {

@@ -54,7 +54,8 @@ struct Counters {
   std::array<std::uint64_t, drop_reasons> failed{};
   /// Replies, by `ReplyDisposition`.
   std::array<std::uint64_t, reply_dispositions> replies{};
-  /// Replies that named another node than the one that sent them.
+  /// Replies, and polls and feedback as far as the transport tells, that named another node than
+  /// the one that sent them.
   std::uint64_t wrong_node = 0;
   /// Handlers that threw.
   std::uint64_t handler_errors = 0;

@@ -57,7 +57,7 @@ enum class errc {
   not_admitted,
   /// The store holds `max_agents` agents already.
   too_many_agents,
-  /// The reply names another node than the one that sent it.
+  /// The message names another node than the one that sent it.
   wrong_node,
   /// An overlay message came in and nothing forwards it.
   no_route,
@@ -113,7 +113,7 @@ inline constexpr auto descriptions = std::to_array<std::pair<errc, const char*>>
     {errc::bad_node_id, "the node id is empty or too long"},
     {errc::not_admitted, "the admission check refused the node id"},
     {errc::too_many_agents, "the store holds its maximum number of agents"},
-    {errc::wrong_node, "the reply names another node than the one that sent it"},
+    {errc::wrong_node, "the message names another node than the one that sent it"},
     {errc::no_route, "nothing forwards overlay messages"},
     {errc::superseded, "a newer poll of the node took over"},
     {errc::poll_refused, "another poll of the node is open"},

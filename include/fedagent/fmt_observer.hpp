@@ -107,6 +107,10 @@ class FmtObserver {
          name(*message));
   }
 
+  void on_wrong_node(std::string_view node, std::string_view claim) {
+    line(Severity::warning, "Node {} refused: it names itself {}", node, claim);
+  }
+
   void on_handler_error(std::string_view node, const std::exception_ptr& error) {
     try {
       std::rethrow_exception(error);

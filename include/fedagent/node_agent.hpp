@@ -193,11 +193,18 @@ class NodeAgentAsync {
                                                Receipt receipt = {}) const {
     return Coroutines::take_reply(core_, std::move(wire), std::move(receipt));
   }
+  /// As above, for a message that is decoded already. @pre Not null.
+  awaitable<result<ReplyDisposition>> on_reply(message_ptr message, Receipt receipt = {}) const {
+    return Coroutines::take_reply(core_, std::move(message), std::move(receipt));
+  }
   /// As `on_reply`, at once: only a forwarder of your own waits, and to that nothing is handed.
   /** @par Errors Also `no_route`: an overlay message, and there is such a forwarder. */
   result<ReplyDisposition> try_on_reply(typename Transport_::wire_type wire,
                                         Receipt receipt = {}) const {
     return core_->take_reply(std::move(wire), receipt).result;
+  }
+  result<ReplyDisposition> try_on_reply(const message_ptr& message, Receipt receipt = {}) const {
+    return core_->take_reply(message, receipt).result;
   }
 
   // ---- state

@@ -25,6 +25,7 @@ namespace fedagent {
  * - `on_refused(node_id, message, error)`: a message was not accepted.
  * - `on_reply(node_id, message, disposition)`: a reply came in, `uncorrelated` ones too.
  * - `on_unknown_node(node_id, message)`: a reply came from a node without an agent.
+ * - `on_wrong_node(node_id, claim)`: a node has named another one, the `claim`, as itself.
  * - `on_handler_error(node_id, exception)`: a user's handler threw.
  * - `on_feedback(node_id, feedback)`: `serve_feedback` was called; may throw.
  *
@@ -67,6 +68,9 @@ inline constexpr auto reply = [](auto& o, auto&... a) -> decltype(o.on_reply(a..
 };
 inline constexpr auto unknown_node = [](auto& o, auto&... a) -> decltype(o.on_unknown_node(a...)) {
   return o.on_unknown_node(a...);
+};
+inline constexpr auto wrong_node = [](auto& o, auto&... a) -> decltype(o.on_wrong_node(a...)) {
+  return o.on_wrong_node(a...);
 };
 inline constexpr auto handler_error = [](auto& o,
                                          auto&... a) -> decltype(o.on_handler_error(a...)) {
@@ -116,6 +120,9 @@ struct check_observer {
   static_assert(
       takes<hook::unknown_node, Ptr> || !requires { &O::on_unknown_node; },
       "fedagent: Observer::on_unknown_node must take (std::string_view, MessagePtr<M>)");
+  static_assert(
+      takes<hook::wrong_node, std::string_view> || !requires { &O::on_wrong_node; },
+      "fedagent: Observer::on_wrong_node must take (std::string_view, std::string_view)");
   static_assert(
       takes<hook::handler_error, std::exception_ptr> || !requires { &O::on_handler_error; },
       "fedagent: Observer::on_handler_error must take (std::string_view, std::exception_ptr)");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/system/error_code.hpp>
 
 #include "fedagent/node_agent.hpp"
@@ -44,14 +45,16 @@ class Poll {
 
   /// Waits for the next task, at most for what is left of `poll_timeout`.
   /**
+   * @param until When to end with `poll_ended` even so. The poll stays open, and may wait again.
    * @par Cancellation
    * Takes nothing.
    * @par Errors
    * `superseded`, `poll_ended`, `removed`, `stopped`, or that of `error`.
    */
-  typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task() {
+  typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task(
+      typename Agent::time_point until = Agent::time_point::max()) {
     return error_ ? Agent::Coroutines::refuse(error_)
-                  : Agent::Coroutines::take(core_, &state_, until_);
+                  : Agent::Coroutines::take(core_, &state_, std::min(until, until_));
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <boost/system/result.hpp>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,14 +58,37 @@ namespace detail {
 
 template <class T, class M, class O>
 boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
-                                         typename T::wire_type wire) {
-  auto decoded = T::decode(std::move(wire));
-  if (!decoded) {
-    return decoded.error();
-  }
-  store.context()->hooks(hook::unknown_node, peer_id,
-                         std::make_shared<const M>(*std::move(decoded)));
+                                         const MessagePtr<M>& message) {
+  store.context()->hooks(hook::unknown_node, peer_id, message);
   return make_error_code(errc::unknown_node);
+}
+template <class T, class M, class O>
+boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                         typename T::wire_type&& wire) {
+  auto decoded = T::decode(std::move(wire));
+  return decoded ? refuse_unknown(store, peer_id, std::make_shared<const M>(*std::move(decoded)))
+                 : decoded.error();
+}
+
+// A reply is as it came off the wire, or a message.
+template <class T, class M, class O, class Reply>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
+take_reply(AgentStore<T, M, O>& store, std::string peer_id, Reply reply, Receipt receipt) {
+  const auto agent = store.get(peer_id);
+  if (!agent) {
+    co_return refuse_unknown(store, peer_id, std::move(reply));
+  }
+  auto taken = co_await agent->on_reply(std::move(reply), std::move(receipt));
+  co_return taken;
+}
+
+template <class T, class M, class O, class Reply>
+boost::system::result<ReplyDisposition> try_take_reply(AgentStore<T, M, O>& store,
+                                                       std::string_view peer_id, Reply&& reply,
+                                                       Receipt&& receipt) {
+  const auto agent = store.get(peer_id);
+  return agent ? agent->try_on_reply(std::forward<Reply>(reply), std::move(receipt))
+               : refuse_unknown(store, peer_id, std::forward<Reply>(reply));
 }
 
 }  // namespace detail
@@ -83,12 +107,14 @@ template <class T, class M, class O>
 typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
 serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire,
             Receipt receipt = {}) {
-  const auto agent = store.get(peer_id);
-  if (!agent) {
-    co_return detail::refuse_unknown(store, peer_id, std::move(wire));
-  }
-  auto taken = co_await agent->on_reply(std::move(wire), std::move(receipt));
-  co_return taken;
+  return detail::take_reply(store, std::move(peer_id), std::move(wire), std::move(receipt));
+}
+/// As above, for a message that the transport has decoded already, to check it. @pre Not null.
+template <class T, class M, class O>
+typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
+serve_reply(AgentStore<T, M, O>& store, std::string peer_id,
+            typename AgentStore<T, M, O>::message_ptr message, Receipt receipt = {}) {
+  return detail::take_reply(store, std::move(peer_id), std::move(message), std::move(receipt));
 }
 
 /// As `serve_reply`, at once; see `NodeAgentAsync::try_on_reply`.
@@ -97,9 +123,30 @@ boost::system::result<ReplyDisposition> try_serve_reply(AgentStore<T, M, O>& sto
                                                         std::string_view peer_id,
                                                         typename T::wire_type wire,
                                                         Receipt receipt = {}) {
-  const auto agent = store.get(peer_id);
-  return agent ? agent->try_on_reply(std::move(wire), std::move(receipt))
-               : detail::refuse_unknown(store, peer_id, std::move(wire));
+  return detail::try_take_reply(store, peer_id, std::move(wire), std::move(receipt));
+}
+template <class T, class M, class O>
+boost::system::result<ReplyDisposition> try_serve_reply(
+    AgentStore<T, M, O>& store, std::string_view peer_id,
+    const typename AgentStore<T, M, O>::message_ptr& message, Receipt receipt = {}) {
+  return detail::try_take_reply(store, peer_id, message, std::move(receipt));
+}
+
+/// Refuses what a node sends under the id of another one: counts it, and tells the observer.
+/**
+ * For what the transport refuses itself; `serve_reply` does so for a message whose source is
+ * another node. No agent is made, and it is no sign of life.
+ *
+ * @param peer_id The node that the transport has verified.
+ * @param claim The one that it names.
+ * @return `wrong_node`.
+ * @par Source
+ * D21, H19.
+ */
+template <class T, class M, class O>
+boost::system::error_code refuse_wrong_node(AgentStore<T, M, O>& store, std::string_view peer_id,
+                                            std::string_view claim) {
+  return store.context()->wrong_node(peer_id, claim);
 }
 
 /// Hands feedback of a node, a log line or a metric of any type, to the observer's `on_feedback`.

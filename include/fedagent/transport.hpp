@@ -13,8 +13,8 @@ namespace fedagent {
 
 /// Tells one life of a node from the next: a connection, or a process start. Zero: not known.
 /**
- * A poll of the session that took a task confirms that task; a poll of another session tells that
- * the task was lost, and it is delivered again.
+ * A poll confirms all that earlier polls of its session have delivered. What was delivered in
+ * another session was lost, it tells, and that is delivered again.
  */
 using SessionId = std::uint64_t;
 
@@ -59,6 +59,10 @@ template <HasMessageType T>
 struct message_of<T> {
   using type = typename T::message_type;
 };
+
+// It could not be told from a reply that the transport has decoded already.
+template <class T, class M>
+concept HasMessageAsWire = HasWireType<T> && std::same_as<typename T::wire_type, MessagePtr<M>>;
 
 }  // namespace detail
 
@@ -116,6 +120,9 @@ struct check_parameters {
   static_assert(!HasWireType<T> || !HasMessageType<T> || HasDecode<T>,
                 "fedagent: Transport must provide decode(wire_type) as a static function that "
                 "returns boost::system::result<message_type>");
+  static_assert(!HasMessageAsWire<T, M>,
+                "fedagent: Transport::wire_type must not be MessagePtr<Message>, a reply that is "
+                "decoded already");
   static_assert(HasSteadyClock<T>,
                 "fedagent: Transport::clock_type must be a steady clock: is_steady is true, and "
                 "now() returns its time_point");

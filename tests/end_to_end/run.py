@@ -398,6 +398,10 @@ def impersonation(world, where):
     server.order(do="request", node="B", id="forged", timeout_ms=3000)
     check(forger.wait("reply_result")["code"] == "PERMISSION_DENIED", "a reply under a foreign id was taken")
     check("error" in outcome(server, "forged"), "a forged reply was taken for the reply")
+    told = server.seen("wrong_node")
+    check(len(told) == 3, f"not each of poll, feedback and reply was told to the observer: {told}")
+    name = "B" if where == "CN" else "urn:x"  # the first of its alternative names
+    check(all(e["node"] == name and e["claim"] == "A" for e in told), f"{told}")
     check(not server.seen("feedback"), "forged feedback reached the observer")
 
     # Without a certificate one does not even connect.

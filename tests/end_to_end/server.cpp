@@ -78,6 +78,9 @@ struct Observer {
   void on_unknown_node(std::string_view node_id, const MessagePtr& message) {
     tell({{"event", "unknown_node"}, {"node", node_id}, {"id", message->request_id()}});
   }
+  void on_wrong_node(std::string_view node_id, std::string_view claim) {
+    tell({{"event", "wrong_node"}, {"node", node_id}, {"claim", claim}});
+  }
   void on_feedback(std::string_view node_id, const fedbiomed::Log& log) {
     tell({{"event", "feedback"}, {"node", node_id}, {"kind", "log"}, {"msg", log.msg}});
   }

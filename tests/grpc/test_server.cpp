@@ -212,6 +212,21 @@ TEST_CASE("A poll that has handed out a task ends soon, so that the next one con
   CHECK(f.store->counters().redelivered == 0);
 }
 
+TEST_CASE("A poll whose task is on its way yet does not end, and takes the next one too") {
+  Fixture f({}, {.confirm_after = 20ms});
+  ClientCall poll(f.channel, get_task_unary, false);
+  poll.write(fedbiomed::encode(fedbiomed::TaskRequest{"N", "7"}));
+  f.until([&] { return f.store->get("N").has_value(); });
+  f.request("N", encoded("q1", fedbiomed::SearchRequest{{std::string(3'000'000, 'x')}}));
+  const auto later = std::chrono::steady_clock::now() + 200ms;
+  f.until([&] { return std::chrono::steady_clock::now() > later; });
+  f.request("N", ping("q2"));
+  poll.read();
+  f.until([&] { return poll.done(); });
+  CHECK(poll.status().ok());
+  CHECK(poll.messages().size() == 2);
+}
+
 TEST_CASE("A poll that breaks loses its tasks to the next one, and replies to both count once") {
   Fixture f;
   auto poll = f.poll("N");

@@ -142,6 +142,9 @@ class Recorder {
   void on_unknown_node(std::string_view node, const MessagePtr& message) const {
     add("unknown", node, message->request_id);
   }
+  void on_wrong_node(std::string_view node, std::string_view claim) const {
+    add("wrong", node, claim);
+  }
   void on_handler_error(std::string_view node, std::exception_ptr error) const {
     try {
       std::rethrow_exception(std::move(error));

@@ -37,7 +37,7 @@ void drive(boost::asio::io_context& io, There there,
 /// One call. Everything happens on gRPC's threads; the test looks at what has come.
 class ClientCall final : public ::grpc::ClientBidiReactor<::grpc::ByteBuffer, ::grpc::ByteBuffer> {
  public:
-  /// @param reads Whether it reads what comes, or leaves it to the flow control.
+  /// @param reads Whether it reads what comes, or leaves it to the flow control until `read`.
   ClientCall(const std::shared_ptr<::grpc::Channel>& channel, const std::string& method,
              bool reads = true)
       : stub_(channel) {
@@ -69,6 +69,8 @@ class ClientCall final : public ::grpc::ClientBidiReactor<::grpc::ByteBuffer, ::
     outgoing_ = ::grpc::ByteBuffer(&slice, 1);
     StartWrite(&outgoing_);
   }
+  /// Begins to read. @pre `end_writes` has not been called.
+  void read() { StartRead(&incoming_); }
   void end_writes() {
     if (!ended_.exchange(true)) {
       StartWritesDone();
@@ -134,10 +136,11 @@ class ClientCall final : public ::grpc::ClientBidiReactor<::grpc::ByteBuffer, ::
   bool writing_ = false;
 };
 
-/// A connection of its own.
+/// A connection of its own, on which flow control lets through what is read and 64 KiB more.
 inline std::shared_ptr<::grpc::Channel> connect(int port) {
   ::grpc::ChannelArguments arguments;
   arguments.SetInt("grpc.use_local_subchannel_pool", 1);
+  arguments.SetInt("grpc.http2.bdp_probe", 0);
   return ::grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port),
                                      ::grpc::InsecureChannelCredentials(), arguments);
 }

@@ -217,19 +217,18 @@ class AgentCore final : public Presence<T, M, O> {
   /// Takes a message of the node as it came off the wire.
   /** @param receipt Moved from when the message is relayed here. */
   TakenReply take_reply(typename T::wire_type&& wire, Receipt& receipt) {
-    const auto self = this->guard();
     auto decoded = T::decode(std::move(wire));
-    if (!decoded) {
-      return {decoded.error()};
-    }
+    return decoded ? take_reply(std::make_shared<const M>(*std::move(decoded)), receipt)
+                   : TakenReply{decoded.error()};
+  }
+  TakenReply take_reply(const MessagePtr<M>& message, Receipt& receipt) {
+    const auto self = this->guard();
     if (this->ended()) {
       return {this->ended()};
     }
-    const auto message = std::make_shared<const M>(*std::move(decoded));
     const auto source = message_traits<M>::source(*message);
     if (!source.empty() && source != id) {
-      ++ledger().counters.wrong_node;
-      return {make_error_code(errc::wrong_node)};
+      return {wrong_node(source)};
     }
     if (message_traits<M>::destination(*message).empty()) {
       return {reply(message)};
@@ -239,6 +238,12 @@ class AgentCore final : public Presence<T, M, O> {
       return {make_error_code(errc::no_route), message};
     }
     return {forwarded(message, context->route(id, message, std::move(receipt)))};
+  }
+  /// The node has named another one as itself.
+  error_code wrong_node(std::string_view claim) {
+    ++ledger().counters.wrong_node;
+    context->hooks(hook::wrong_node, id, claim);
+    return errc::wrong_node;
   }
   /// What became of an overlay message.
   boost::system::result<ReplyDisposition> forwarded(const MessagePtr<M>& message,

@@ -180,9 +180,10 @@ struct AgentCoroutines {
     co_return waiter.verdict();
   }
 
-  static awaitable<result<ReplyDisposition>> take_reply(Ptr core, typename T::wire_type wire,
-                                                        Receipt receipt) {
-    auto taken = core->take_reply(std::move(wire), receipt);
+  /// @tparam Reply As it came off the wire, or a message.
+  template <class Reply>
+  static awaitable<result<ReplyDisposition>> take_reply(Ptr core, Reply reply, Receipt receipt) {
+    auto taken = core->take_reply(std::move(reply), receipt);
     if (!taken.to_forward) {
       co_return taken.result;
     }

@@ -68,6 +68,15 @@ struct StoreState final : AgentContext<T, M, O> {
     return {};
   }
 
+  boost::system::error_code wrong_node(std::string_view node_id, std::string_view claim) {
+    if (const auto core = find(node_id)) {
+      return core->wrong_node(claim);
+    }
+    ++removed.wrong_node;
+    this->hooks(hook::wrong_node, node_id, claim);
+    return errc::wrong_node;
+  }
+
   bool remove(std::string_view node_id, errc reason) {
     const auto core = find(node_id);
     if (!core) {
@@ -145,6 +154,7 @@ struct StoreState final : AgentContext<T, M, O> {
 
   StoreOptions store_options;
   KeyedSet<AgentPtr<Core>, IdOf> agents;
+  /// What is not counted at an agent that is there.
   Counters removed;
   std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();
   StopListeners stop_listeners;

@@ -208,6 +208,9 @@ boost::system::result<Message> encode(const Head& head, const Class& body) {
 
 /// Reads a message of this class, as strictly as a node does (c.5).
 /**
+ * A field in which maps or arrays are nested deeper than `max_nesting` is `too_deep`; see
+ * `read_json`.
+ *
  * @param fault When not null: set to the name of the field that is at fault, if it is one. A view
  * into the message, or of static text.
  * @par Errors

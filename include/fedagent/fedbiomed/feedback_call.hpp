@@ -33,9 +33,6 @@ class FeedbackCall {
     if (!parse_version(message->protocol_version)) {
       return wrong_version(message->protocol_version);
     }
-    if (state.store == nullptr) {
-      return status_of(fedagent::errc::stopped);
-    }
     return std::visit([&](const auto& feedback) { return give(state, call, feedback); },
                       message->feedback);
   }
@@ -45,8 +42,8 @@ class FeedbackCall {
   }
   template <class Feedback>
   static ::grpc::Status give(State& state, const Call& call, const Feedback& feedback) {
-    if (peer_of(state, call, feedback.node_id) != feedback.node_id) {
-      return status_of(fedagent::errc::wrong_node);
+    if (const auto refused = check_peer(state, call, feedback.node_id)) {
+      return status_of(refused);
     }
     const auto given = serve_feedback(*state.store, feedback.node_id, feedback);
     // That the observer has no use for it is nothing to the node.

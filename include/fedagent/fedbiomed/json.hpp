@@ -53,6 +53,8 @@ inline Json to_json(const MsgpackValue& value) {
 /// Reads a value. Of a map's entries with one key the last one counts, as in Python.
 /**
  * The codec of nlohmann::json takes stack for each level and bytes one by one; this does neither.
+ * What is nested deeper than `max_nesting` is `too_deep`, and not followed any further. Nothing is
+ * set aside for what a map or an array says it has: memory grows with the bytes that are there.
  *
  * @par Errors
  * `truncated`, `bad_msgpack`, `too_deep`, `bad_key`, `bad_utf8`.

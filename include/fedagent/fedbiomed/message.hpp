@@ -23,7 +23,8 @@ inline constexpr std::string_view type_field = "__type_message__";
 /// A message as it came off the wire or goes to it: its bytes, and where the fields are that
 /// matter.
 /**
- * What else is in it, models above all, is stepped over and never made into objects.
+ * What else is in it, models above all, is stepped over and never made into objects, however
+ * deeply it is nested.
  *
  * @par Lifetimes
  * The views live as long as the message, and until it is moved from or assigned to.

@@ -9,10 +9,10 @@ namespace fedagent::fedbiomed::detail {
  * The coroutine holds the call; the state outlives it.
  */
 template <class State>
-class PollCall final : private fedagent::detail::Deadlines<typename State::Clock>::Entry {
+class PollCall {
   using Store = typename State::Store;
-  using Executor = typename State::executor_type;
-  using Call = grpc::Call<Executor>;
+  using Clock = typename Store::clock_type;
+  using Call = grpc::Call<typename State::executor_type>;
   using Message_ = typename Store::message_type;
   template <class T>
   using awaitable = typename Store::template awaitable<T>;
@@ -37,8 +37,8 @@ class PollCall final : private fedagent::detail::Deadlines<typename State::Clock
     if (!version) {
       co_return call->finish(wrong_version(request->protocol_version));
     }
-    if (peer_of(*state, *call, request->node) != request->node) {
-      co_return call->finish(status_of(fedagent::errc::wrong_node));
+    if (const auto refused = check_peer(*state, *call, request->node)) {
+      co_return call->finish(status_of(refused));
     }
     auto polling = poll(state, call, *request, *version);
     const auto why = co_await std::move(polling);
@@ -46,13 +46,8 @@ class PollCall final : private fedagent::detail::Deadlines<typename State::Clock
   }
 
  private:
-  PollCall(State& state, Call& call) : state_(&state), call_(&call) {}
-
   static awaitable<boost::system::error_code> poll(State* state, std::shared_ptr<Call> call,
                                                    const TaskRequest& request, Version version) {
-    if (state->store == nullptr) {
-      co_return make_error_code(fedagent::errc::stopped);
-    }
     const auto agent = state->store->retrieve(request.node);
     if (!agent) {
       co_return agent.error();
@@ -61,21 +56,26 @@ class PollCall final : private fedagent::detail::Deadlines<typename State::Clock
                       [&](const auto& id) { return state->store->get(id).has_value(); });
     NodeTable::OpenPoll open(state->nodes, request.node, version, call->peer());
     fedagent::Poll poll(*agent, open.session());
-    PollCall self(*state, *call);
+    auto until = Clock::time_point::max();
     boost::system::error_code why;
     while (!why) {
-      auto taking = poll.get_task();
+      auto taking = poll.get_task(until);
       auto task = co_await std::move(taking);
-      self.disarm();
       if (!task) {
-        why = self.confirming_ ? make_error_code(fedagent::errc::poll_ended) : task.error();
-        break;
+        // A task that is on its way yet cannot be confirmed, and more may follow it meanwhile.
+        if (task.error() == fedagent::errc::poll_ended && until <= Clock::now() &&
+            call->writing()) {
+          until = to_confirm(*state);
+        } else {
+          why = task.error();
+        }
+        continue;
       }
       auto delivering = deliver(state, call, version, task->message());
       const auto delivered = co_await std::move(delivering);
       if (delivered) {
         task->delivered();
-        self.arm();
+        until = to_confirm(*state);
       } else if (delivered.error() == fedagent::errc::not_encodable) {
         task->not_encodable();
       } else {
@@ -127,23 +127,10 @@ class PollCall final : private fedagent::detail::Deadlines<typename State::Clock
     return grpc::byte_buffer(slices);
   }
 
-  void arm() {
-    using Duration = typename State::Clock::duration;
-    state_->watchdog.arm(*this, State::Clock::now() + std::chrono::duration_cast<Duration>(
-                                                          state_->options.confirm_after));
+  static typename Clock::time_point to_confirm(const State& state) {
+    return Clock::now() +
+           std::chrono::duration_cast<typename Clock::duration>(state.options.confirm_after);
   }
-  // Only while the coroutine waits for a task, which it then does not take.
-  void on_deadline() noexcept override {
-    if (call_->writing()) {
-      return arm();
-    }
-    confirming_ = true;
-    call_->cancel_wait();
-  }
-
-  State* state_;
-  Call* call_;
-  bool confirming_ = false;
 };
 
 }  // namespace fedagent::fedbiomed::detail

@@ -108,16 +108,12 @@ class ReplyCall {
     if (message->source().empty()) {
       co_return status_of(errc::missing_field);
     }
-    if (state->store == nullptr) {
-      co_return status_of(fedagent::errc::stopped);
+    if (const auto refused = check_peer(*state, *call, message->source())) {
+      co_return status_of(refused);
     }
-    auto peer = peer_of(*state, *call, message->source());
-    const bool foreign = peer != message->source();
-    auto serving = serve_reply(*state->store, std::move(peer), *std::move(message));
+    auto serving = serve_reply(*state->store, std::string(message->source()),
+                               std::make_shared<const Message>(*std::move(message)));
     const auto served = co_await std::move(serving);
-    if (foreign) {
-      co_return status_of(fedagent::errc::wrong_node);  // also when its own name is not known
-    }
     co_return served ? ::grpc::Status::OK : status_of(served.error());
   }
 };

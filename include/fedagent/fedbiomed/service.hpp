@@ -12,7 +12,6 @@
 #include <utility>
 #include <variant>
 
-#include "fedagent/detail/watchdog.hpp"
 #include "fedagent/fedbiomed/chunks.hpp"
 #include "fedagent/fedbiomed/node_table.hpp"
 #include "fedagent/fedbiomed/server_options.hpp"
@@ -30,12 +29,9 @@ template <class Store_>
 struct ServiceState {
   using Store = Store_;
   using executor_type = typename Store::executor_type;
-  using Clock = typename Store::clock_type;
 
   ServiceState(Store& the_store, const ServerOptions& the_options)
-      : store(&the_store),
-        options((check(the_options), the_options)),
-        watchdog(the_store.get_executor()) {}
+      : store(&the_store), options((check(the_options), the_options)) {}
 
   /// Whether nodes show who they are.
   bool verified() const noexcept { return !options.tls.client_ca.empty(); }
@@ -49,26 +45,23 @@ struct ServiceState {
   const ::grpc::ByteBuffer empty = grpc::empty_message();
   NodeTable nodes;
   std::uint64_t incoming_bytes = 0;
-  fedagent::detail::Watchdog<Clock, executor_type> watchdog;
 };
 
-/// Who has made a call: as its certificate says, or else as it says itself.
-/**
- * @return The node id to go by; the name in the certificate when `claim` is not one of its names.
- */
+/// Whether a call may bear this node's id: its certificate must, if nodes show one.
+/** @return `stopped`, or `wrong_node`, which the store has been told of; no error: it may. */
 template <class State, class Call>
-std::string peer_of(const State& state, const Call& call, std::string_view claim) {
+boost::system::error_code check_peer(const State& state, const Call& call, std::string_view claim) {
+  if (state.store == nullptr) {
+    return fedagent::errc::stopped;
+  }
   if (!state.verified()) {
-    return std::string(claim);
+    return {};
   }
   const auto identity = call.identity();
   if (identity.is(claim, state.options.node_id_in)) {
-    return std::string(claim);
+    return {};
   }
-  if (state.options.node_id_in == grpc::NameIn::common_name) {
-    return identity.common_name;
-  }
-  return identity.alternative_names.empty() ? std::string() : identity.alternative_names.front();
+  return refuse_wrong_node(*state.store, identity.name(state.options.node_id_in), claim);
 }
 
 }  // namespace fedagent::fedbiomed::detail

@@ -3,6 +3,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include "fedagent/fedbiomed/message.hpp"
@@ -11,22 +12,23 @@
 namespace fedagent::fedbiomed {
 
 /// The transport of the Fed-BioMed wire, for the agents.
-/**
- * A reply comes as a message that has been read already: who sent it is told in it.
- */
 template <class Executor = boost::asio::any_io_executor, class Clock = std::chrono::steady_clock>
 struct Transport {
   using executor_type = Executor;
   using clock_type = Clock;
   using message_type = Message;
-  using wire_type = Message;
+  using wire_type = std::string;
 
-  /** @par Errors `version_mismatch`. */
+  /** @par Errors `version_mismatch`, and those of `Message::parse`. */
   static boost::system::result<message_type> decode(wire_type wire) {
-    if (const auto version = parse_version(wire.protocol_version()); !version) {
+    auto message = Message::parse(std::move(wire));
+    if (!message) {
+      return message.error();
+    }
+    if (const auto version = parse_version(message->protocol_version()); !version) {
       return version.error();
     }
-    return wire;
+    return message;
   }
 };
 

@@ -24,8 +24,6 @@ class CallOwner {
  public:
   /// The call has news.
   virtual void look() noexcept = 0;
-  /// Cancels the coroutine.
-  virtual void cancel() noexcept = 0;
 
   const Executor executor;
   /// That of its coroutine, while it waits.
@@ -164,13 +162,6 @@ class Call final : public detail::Reactor {
       owner_ = nullptr;
     }
     return how != Rest::no;
-  }
-
-  /// Cancels the coroutine that serves the call, as if the client were gone; the call stays open.
-  void cancel_wait() noexcept {
-    if (owner_ != nullptr) {
-      owner_->cancel();
-    }
   }
 
   /// For the server: who serves it. A call at rest is nobody's.

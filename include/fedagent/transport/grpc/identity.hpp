@@ -34,6 +34,13 @@ struct Identity {
                ? common_name == name
                : std::ranges::find(alternative_names, name) != alternative_names.end();
   }
+  /// The name that it has there, the first if it has several; empty when it has none.
+  std::string_view name(NameIn where) const {
+    if (where == NameIn::common_name) {
+      return common_name;
+    }
+    return alternative_names.empty() ? std::string_view() : alternative_names.front();
+  }
 };
 
 namespace detail {

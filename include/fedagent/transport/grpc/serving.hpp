@@ -68,7 +68,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
     }
   }
 
-  void cancel() noexcept override {
+  void cancel() noexcept {
     // The slot of a coroutine that has not begun yet, or has ended, must not be used.
     if (running_ && !std::exchange(told_, true)) {
       peer_gone_.emit(boost::asio::cancellation_type::terminal);

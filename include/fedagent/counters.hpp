@@ -44,14 +44,10 @@ struct Counters {
   std::uint64_t confirmed = 0;
   /// Leases that died, their task having gone back to the front of the queue.
   std::uint64_t redelivered = 0;
-  /// Accepted messages that ended unconfirmed, by `errc` value less one.
-  std::array<std::uint64_t, drop_reasons> dropped{};
   /// Accepted messages with a request id.
   std::uint64_t requests = 0;
   /// Requests that ended with a reply.
   std::uint64_t replied = 0;
-  /// Requests that ended with an error, by `errc` value less one.
-  std::array<std::uint64_t, drop_reasons> failed{};
   /// Replies, by `ReplyDisposition`.
   std::array<std::uint64_t, reply_dispositions> replies{};
   /// Replies, and polls and feedback as far as the transport tells, that named another node than
@@ -67,6 +63,11 @@ struct Counters {
   std::uint64_t leased = 0;
   /// Now: requests without an outcome.
   std::uint64_t open_requests = 0;
+  // Behind what every request touches.
+  /// Accepted messages that ended unconfirmed, by `errc` value less one.
+  std::array<std::uint64_t, drop_reasons> dropped{};
+  /// Requests that ended with an error, by `errc` value less one.
+  std::array<std::uint64_t, drop_reasons> failed{};
 
   std::uint64_t total_dropped() const noexcept {
     return std::accumulate(dropped.begin(), dropped.end(), std::uint64_t{0});

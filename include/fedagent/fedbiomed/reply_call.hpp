@@ -35,10 +35,20 @@ class ReplyCall {
         co_return call->finish(whole.error());
       }
       if (*whole) {
-        auto taking = take(state, call, incoming.take());
-        const auto taken = co_await std::move(taking);
-        if (!taken.ok()) {
-          co_return call->finish(taken);
+        MessagePtr<Message> message;
+        if (const auto checked = check(*state, *call, incoming.take(), message); !checked.ok()) {
+          co_return call->finish(checked);
+        }
+        boost::system::error_code error;
+        if (message->destination().empty()) {
+          error = try_serve_reply(*state->store, message->source(), message).error();
+        } else {  // a forwarder of the user may wait
+          auto relaying = serve_reply(*state->store, std::string(message->source()), message);
+          const auto relayed = co_await std::move(relaying);
+          error = relayed.error();
+        }
+        if (error) {
+          co_return call->finish(status_of(error));
         }
         // Nodes send one message in a call. To hear of its end would wake this thread once more.
         if (call->rest(state->empty)) {
@@ -96,25 +106,23 @@ class ReplyCall {
     std::uint64_t taken = 0;
   };
 
-  static awaitable<::grpc::Status> take(State* state, std::shared_ptr<Call> call,
-                                        std::string bytes) {
+  static ::grpc::Status check(const State& state, const Call& call, std::string bytes,
+                              MessagePtr<Message>& checked) {
     auto message = Message::parse(std::move(bytes));
     if (!message) {
-      co_return status_of(message.error());
+      return status_of(message.error());
     }
     if (!parse_version(message->protocol_version())) {
-      co_return wrong_version(message->protocol_version());
+      return wrong_version(message->protocol_version());
     }
     if (message->source().empty()) {
-      co_return status_of(errc::missing_field);
+      return status_of(errc::missing_field);
     }
-    if (const auto refused = check_peer(*state, *call, message->source())) {
-      co_return status_of(refused);
+    if (const auto refused = check_peer(state, call, message->source())) {
+      return status_of(refused);
     }
-    auto serving = serve_reply(*state->store, std::string(message->source()),
-                               std::make_shared<const Message>(*std::move(message)));
-    const auto served = co_await std::move(serving);
-    co_return served ? ::grpc::Status::OK : status_of(served.error());
+    checked = std::make_shared<const Message>(*std::move(message));
+    return ::grpc::Status::OK;
   }
 };
 

@@ -312,6 +312,39 @@ TEST_CASE("store: sends that are on their way when it goes end as stopped") {
   CHECK(outcomes.of("r1").error == errc::stopped);
 }
 
+TEST_CASE(
+    "store: for_each and a stop go from the eldest agent to the latest, and none is left out") {
+  Loop loop;
+  Store store(loop.executor());
+  std::vector<std::string> expected;
+  std::vector<std::string> stopped;
+  const auto make = [&](int number) {
+    const auto id = "node-" + std::to_string(number);
+    const auto agent = store.retrieve(id).value();
+    expected.push_back(id);
+    REQUIRE(agent.try_send(Message{.request_id = "r1"},
+                           [&stopped, id](const auto& /*outcome*/) { stopped.push_back(id); }));
+  };
+  for (int i = 0; i < 1000; ++i) {
+    make(i);
+  }
+  // One that goes leaves the order of the others; one that comes back is the latest.
+  REQUIRE(store.erase("node-7"));
+  expected.erase(expected.begin() + 7);
+  make(7);
+  stopped.clear();
+  std::vector<std::string> seen;
+  store.for_each([&](const Agent& agent) {
+    seen.emplace_back(agent.id());
+    if (seen.size() == 1) {
+      make(1000);  // it has its turn too
+    }
+  });
+  CHECK(seen == expected);
+  store.stop();
+  CHECK(stopped == expected);
+}
+
 TEST_CASE("store: a broadcast says how many took it") {
   Loop loop;
   Store store(loop.executor());

@@ -90,26 +90,25 @@ class AgentStore {
     if (const auto refusal = state_->refusal_of(node_id)) {
       return refusal;
     }
-    auto core = Core::make(node_id, state_);
-    state_->agents.insert(core);
-    return agent_type(std::move(core));
+    return agent_type(state_->add(node_id, state_));
   }
 
   /// All agents by id, whatever their status. The map is a copy (A4, A5).
   agent_map get_all() const {
     agent_map all;
     all.reserve(state_->agents.size());
-    for (const auto& core : state_->agents) {
-      all.emplace(std::string(core->id), agent_type(core));
+    for (auto& core : state_->in_order) {
+      all.emplace(std::string(core.id), agent_type(typename Core::Ptr(core)));
     }
     return all;
   }
 
-  /// Calls `function(agent)` for each agent. It may send; it must not add or remove agents.
+  /// Calls `function(agent)` for each agent, the eldest first.
+  /** It may send, and add agents, whose turn comes too; it must not remove any. */
   template <class Function>
   void for_each(Function function) const {
-    for (const auto& core : state_->agents) {
-      function(agent_type(core));
+    for (auto& core : state_->in_order) {
+      function(agent_type(typename Core::Ptr(core)));
     }
   }
 
@@ -170,8 +169,8 @@ class AgentStore {
   /// The sum over all agents, removed ones included.
   Counters counters() const {
     Counters sum = state_->removed;
-    for (const auto& core : state_->agents) {
-      sum += core->counters();
+    for (const auto& core : state_->in_order) {
+      sum += core.counters();
     }
     return sum;
   }

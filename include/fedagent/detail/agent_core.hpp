@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <boost/intrusive/list.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
 #include <cstddef>
@@ -25,7 +26,7 @@ namespace fedagent::detail {
  * core and looks at its state anew.
  */
 template <class T, class M, class O>
-class AgentCore final : public Presence<T, M, O> {
+class AgentCore final : public Presence<T, M, O>, public boost::intrusive::list_base_hook<> {
   using Base = Presence<T, M, O>;
 
  public:

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/intrusive/list.hpp>
 #include <boost/system/result.hpp>
 #include <cstddef>
 #include <exception>
@@ -77,12 +78,20 @@ struct StoreState final : AgentContext<T, M, O> {
     return errc::wrong_node;
   }
 
+  AgentPtr<Core> add(std::string_view node_id, std::shared_ptr<Context> context) {
+    auto core = Core::make(node_id, std::move(context));
+    agents.insert(core);
+    in_order.push_back(*core);
+    return core;
+  }
+
   bool remove(std::string_view node_id, errc reason) {
     const auto core = find(node_id);
     if (!core) {
       return false;
     }
     agents.erase(agents.find(node_id));
+    in_order.erase(in_order.iterator_to(*core));
     core->end(reason);
     removed += core->counters();
     return true;
@@ -95,10 +104,13 @@ struct StoreState final : AgentContext<T, M, O> {
       stop_listeners.pop_front();
       listener.store_stopped();
     }
-    // Handlers that run here find no agents. To take them out one by one would be quadratic.
-    for (const auto& core : std::exchange(agents, {})) {
-      core->end(errc::stopped);
-      removed += core->counters();
+    // Handlers that run here find no agents.
+    const auto all = std::exchange(agents, {});
+    while (!in_order.empty()) {
+      auto& core = in_order.front();
+      in_order.pop_front();
+      core.end(errc::stopped);
+      removed += core.counters();
     }
     this->status_feed.close();
     this->present_changed.dismiss(make_error_code(errc::stopped));
@@ -154,6 +166,8 @@ struct StoreState final : AgentContext<T, M, O> {
 
   StoreOptions store_options;
   KeyedSet<AgentPtr<Core>, IdOf> agents;
+  /// The eldest first: made one after the other, they are near each other in memory.
+  boost::intrusive::list<Core, boost::intrusive::constant_time_size<false>> in_order;
   /// What is not counted at an agent that is there.
   Counters removed;
   std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();

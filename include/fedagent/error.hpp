@@ -4,6 +4,7 @@
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -11,7 +12,7 @@
 namespace fedagent {
 
 /// Why a message, a request, a poll or a reply ended otherwise than well.
-enum class errc {
+enum class errc : std::uint8_t {
   // How an accepted message can end without its delivery being confirmed. `drop_reasons` counts
   // these.
 

@@ -108,7 +108,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     queue.remove(record);
     record.enter(TaskState::leased, now);
     record.session = session;
-    record.poll = agent_.polls_opened();
+    record.poll = polls_opened_;
     ++record.lease;
     leases_.push_back(record);
     watch(record);
@@ -210,6 +210,8 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
 
   /// A poll opens, and tells about the tasks that earlier polls took.
   void on_poll(SessionId session) {
+    latest_session_ = session;
+    ++polls_opened_;
     const bool takes_over = context_.options.polls == PollPolicy::newest_wins;
     settle_leases([&](Record& record) {
       const bool other = session != 0 && record.session != 0 && session != record.session;
@@ -246,7 +248,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     record.seen = true;
     context_.hooks(hook::delivered, agent_.id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
-    if (agent_.polled_again(record.session, record.poll)) {
+    if (record.session != 0 && record.session == latest_session_ && record.poll != polls_opened_) {
       const auto self = agent_.guard();
       confirm_delivery(record);
     }
@@ -371,6 +373,9 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   /// What polls have taken and nothing has confirmed, the oldest first.
   TaskList<M, clock_type> leases_;
   std::uint64_t next_sequence_ = 0;
+  SessionId latest_session_ = 0;
+  /// Since there is a ledger.
+  std::uint32_t polls_opened_ = 0;
   time_point latest_first_send_ = time_point::min();
 
  public:

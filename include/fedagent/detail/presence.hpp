@@ -56,8 +56,6 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   void poll_opened(SessionId session, time_point now) {
     const auto self = guard();
     last_poll_ = last_any_ = now;
-    latest_session_ = session;
-    ++polls_opened_;
     on_poll(session);
     status_event(NodeEvent::poll_opened, now);
   }
@@ -116,11 +114,6 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   }
   /// The latest sign of life. @pre There was one.
   time_point last_heard_of() const noexcept { return last_any_; }
-  std::uint32_t polls_opened() const noexcept { return polls_opened_; }
-  /// Whether a poll of the same session has opened since this one.
-  bool polled_again(SessionId session, std::uint32_t poll) const noexcept {
-    return session != 0 && session == latest_session_ && poll != polls_opened_;
-  }
 
   /// The agent, held by whoever goes on after it has run a user's handler. Null at its end.
   AgentPtr<Presence> guard() noexcept { return AgentPtr<Presence>::lock(this); }
@@ -225,12 +218,10 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   time_point last_reply_ = unseen;
   time_point last_any_ = unseen;
   Duration disconnect_timeout_;
-  std::uint32_t polls_opened_ = 0;
   StatusMachine status_;
   errc ended_{};
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
   boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
-  SessionId latest_session_ = 0;
 };
 
 }  // namespace fedagent::detail

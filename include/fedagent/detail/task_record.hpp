@@ -105,7 +105,7 @@ class TaskRecord : public Deadlines<Clock>::Entry, public boost::intrusive::list
   /// The order of acceptance, kept by redelivery (H7).
   std::uint64_t sequence = 0;
   SessionId session = 0;
-  /// The agent's latest poll when this was taken.
+  /// The number of the agent's latest poll when this was taken.
   std::uint32_t poll = 0;
   /// Counts the leases of this record, so that a `Task` can tell its own from a later one.
   std::uint32_t lease = 0;

@@ -4,7 +4,6 @@
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -12,7 +11,7 @@
 namespace fedagent {
 
 /// Why a message, a request, a poll or a reply ended otherwise than well.
-enum class errc : std::uint8_t {
+enum class errc {
   // How an accepted message can end without its delivery being confirmed. `drop_reasons` counts
   // these.
 

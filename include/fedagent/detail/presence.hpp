@@ -107,7 +107,9 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     return snapshot_.load(std::memory_order_relaxed);
   }
   /// Why the agent has ended; no error while it has not.
-  error_code ended() const noexcept { return ended_ == errc{} ? error_code() : ended_; }
+  error_code ended() const noexcept {
+    return ended_ == 0 ? error_code() : make_error_code(static_cast<errc>(ended_));
+  }
 
   LastSeen<clock_type> last_seen() const noexcept {
     return {at(last_poll_), at(last_reply_), at(last_any_)};
@@ -141,7 +143,7 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     if (present()) {
       context->count_present(-1);
     }
-    ended_ = reason;
+    ended_ = static_cast<std::uint8_t>(reason);
     this->disarm();
   }
 
@@ -219,7 +221,8 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   time_point last_any_ = unseen;
   Duration disconnect_timeout_;
   StatusMachine status_;
-  errc ended_{};
+  /// An `errc` in a byte, for every byte of an idle agent counts; 0 while it has not ended.
+  std::uint8_t ended_ = 0;
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
   boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
 };

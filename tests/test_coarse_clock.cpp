@@ -4,6 +4,7 @@
 #include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
+#include <ctime>
 #include <memory>
 #include <type_traits>
 
@@ -33,6 +34,24 @@ TEST_CASE("the coarse clock is never ahead of the steady one and never goes back
     before = now;
   }
 }
+
+#if defined(__linux__)
+TEST_CASE("the coarse clock is that of the latest tick, and not the steady one") {
+  const auto tick = [] {
+    std::timespec time{};
+    REQUIRE(::clock_gettime(CLOCK_MONOTONIC_COARSE, &time) == 0);
+    return CoarseClock::time_point(std::chrono::seconds(time.tv_sec) +
+                                   std::chrono::nanoseconds(time.tv_nsec));
+  };
+  for (int i = 0; i < 1000; ++i) {
+    const auto before = tick();
+    const auto now = CoarseClock::now();
+    const auto after = tick();
+    CHECK(before <= now);
+    CHECK(now <= after);
+  }
+}
+#endif
 
 TEST_CASE("a store and a timer tell the time by the coarse clock, which is the steady one's") {
   boost::asio::io_context io{1};

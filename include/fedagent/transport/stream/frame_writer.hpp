@@ -243,9 +243,8 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
     if constexpr (is_socket<Stream>) {
       if (size <= SharedSpace::size) {
         // One buffer is written faster than many.
-        const auto joined =
-            boost::asio::buffer(shared().write_space.get(),
-                                boost::asio::buffer_copy(shared().write_space.get(), buffers));
+        const auto space = shared().write_space.get();
+        const auto joined = boost::asio::buffer(space, boost::asio::buffer_copy(space, buffers));
         error_code later;
         const auto written = stream_.write_some(joined, later);
         take_off(buffers, written);

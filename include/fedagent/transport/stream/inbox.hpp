@@ -16,7 +16,7 @@ inline constexpr bool is_socket = false;
 template <class Protocol, class Executor>
 inline constexpr bool is_socket<boost::asio::basic_stream_socket<Protocol, Executor>> = true;
 
-/// Where sockets are read to; all of a context share it.
+/// Where sockets are read to, or small frames joined; all of a context share it.
 class SharedSpace {
  public:
   static constexpr std::size_t size = std::size_t{16} << 10U;

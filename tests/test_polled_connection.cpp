@@ -4,7 +4,9 @@
 #include <boost/asio/socket_base.hpp>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@ using namespace test::stream;
 using fedagent::TaskStage;
 using fs::FrameType;
 using test::errc;
+using test::NodeActiveStatus;
 using test::ReplyDisposition;
 using namespace std::chrono_literals;
 
@@ -235,6 +238,62 @@ TEST_CASE(
     CHECK(narrow.agent().open_polls() == 0);
     CHECK(narrow.stage() == TaskStage::queued);
   }
+}
+
+TEST_CASE("stream server: no poll opens when the admission of its node stops the server") {
+  Served* running = nullptr;
+  int admitted = 0;
+  Served served({}, {.admit = [&](std::string_view) {
+    if (++admitted == 2) {
+      running->server.stop();
+    }
+    return true;
+  }});
+  running = &served;
+  auto wire = served.meet("n1");
+  REQUIRE(served.store.erase("n1"));  // so that the poll makes its agent anew
+  wire.send(frame(FrameType::poll));
+  REQUIRE(admitted == 2);
+  REQUIRE(served.store.get("n1"));
+  CHECK(served.store.get("n1")->open_polls() == 0);
+  CHECK(wire.told() == errc::stopped);
+}
+
+namespace {
+
+struct OnStatus {
+  std::function<void(NodeActiveStatus to)>* act;
+  void on_status(std::string_view, NodeActiveStatus, NodeActiveStatus to) const { (*act)(to); }
+};
+
+}  // namespace
+
+TEST_CASE("stream server: an observer may stop it when a new connection ends an older one's poll") {
+  using Watched = fedagent::AgentStore<Transport, Message, OnStatus>;
+  test::Loop loop;
+  std::function<void(NodeActiveStatus)> act = [](NodeActiveStatus) {};
+  Watched store(loop.executor(), {}, OnStatus{&act});
+  fs::Server<Watched> server(store);
+  const auto connect = [&] {
+    std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
+    boost::asio::local::connect_pair(ends.first, ends.second);
+    boost::asio::co_spawn(loop.io, server.serve(std::move(ends.first)), boost::asio::detached);
+    return Wire(loop, std::move(ends.second));
+  };
+  auto old = connect();
+  old.send(hello("n1", 1)).expect(FrameType::welcome);
+  old.send(frame(FrameType::poll));
+  REQUIRE(store.get("n1")->status() == NodeActiveStatus::active);
+  act = [&](NodeActiveStatus to) {
+    if (to == NodeActiveStatus::waiting) {
+      server.stop();
+    }
+  };
+  auto young = connect();
+  young.send(hello("n1", 2));
+  CHECK(young.told() == errc::stopped);
+  CHECK(old.told() == errc::superseded);
+  CHECK(store.get("n1")->open_polls() == 0);
 }
 
 TEST_CASE("stream server: a task is written to its end though its agent ends meanwhile") {

@@ -123,6 +123,9 @@ class PolledConnection
       return answer_end(make_error_code(fedagent::errc::stopped));
     }
     const auto there = state().store->retrieve(this->node_id());
+    if (this->fault()) {
+      return;  // the user's admission has ended the connection
+    }
     if (!there) {
       return answer_end(there.error());
     }

@@ -106,12 +106,15 @@ class ServerState final
       if (same && hello.attempt < other.attempt) {
         return errc::stale_connection;
       }
+      by_node_.erase(known);
       // What connects anew has given the older connection up; and what another client of that name
       // holds is taken over, as the agents' policy has it.
       if (same || store->context()->options.polls == PollPolicy::newest_wins) {
         other.end(make_error_code(fedagent::errc::superseded));
       }
-      by_node_.erase(known);
+      if (store == nullptr) {
+        return make_error_code(fedagent::errc::stopped);  // by an observer of the end of its poll
+      }
     }
     const auto agent = store->retrieve(hello.node_id);
     if (!agent) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the Fed-BioMed server costs for a round trip, beside gRPC alone (W7).
 
-Two servers take the same calls from the same nodes: `bare` is gRPC's callback API with nothing on it,
+Two servers take the same calls from the same nodes: `bare` is gRPC's callback API without agents,
 `fedagent` is the library's server with a store. What the bare one leaves out is said at the top of its
 source. A server runs on one core, the nodes on another. Runs are interleaved, and the table has medians;
 the ratio is the median of the ratios of runs that stood side by side.

@@ -1,8 +1,8 @@
 // A server of gRPC alone for the same calls as the library's Fed-BioMed server: no agents, no
 // queue, no lease, no reply table, no executor. gRPC's own threads do all, by its callback API and
-// without generated code. It keeps one task for all nodes, finds out which node has replied from a
-// fixed place in the reply, and writes the task to that node's poll again. A reply's bytes are not
-// joined and not read.
+// without generated code. It does what is the user's in any server, each with one copy: the bytes
+// of a request are made anew, and those of a reply are one string. It finds out which node has
+// replied from the number in the first bytes, and writes the next request to that node's poll.
 #include <grpcpp/generic/async_generic_service.h>
 
 #include <algorithm>
@@ -12,8 +12,11 @@
 #include <memory>
 #include <mutex>
 #include <semaphore>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "fedagent/transport/grpc/bytes.hpp"
 #include "grpc_messages.hpp"
 
 namespace {
@@ -25,15 +28,23 @@ struct Node {
   PollReactor* poll = nullptr;
   bool writing = false;
   bool wanted = false;
+  ::grpc::ByteBuffer task{};
   net::Clock::time_point sent{};
 };
 
 struct Bench {
   Bench(const net::ServerArguments& of, std::size_t nodes_count)
       : arguments(of), meter(of), nodes(nodes_count) {
-    task = bench::as_chunk(bench::encoded("PingRequest", std::string(36, '0'), {}, of.payload));
     const ::grpc::Slice none;
     empty = ::grpc::ByteBuffer(&none, 1);
+  }
+
+  /// The next request.
+  ::grpc::ByteBuffer make_task() const {
+    auto bytes = std::make_shared<std::string>(task);
+    bytes->replace(id_at, 36, net::next_request_id());
+    const ::grpc::Slice slice = fedagent::grpc::shared_slice(*bytes, bytes);
+    return {&slice, 1};
   }
 
   const net::ServerArguments& arguments;
@@ -42,20 +53,25 @@ struct Bench {
   bool over = false;
   std::vector<Node> nodes;
   std::atomic<std::size_t> polls = 0;
-  ::grpc::ByteBuffer task;
+  const std::string task = fedagent::fedbiomed::encode(fedagent::fedbiomed::Chunk{
+      1, 1, bench::encoded("PingRequest", std::string(36, '0'), {}, arguments.payload)});
+  const std::size_t id_at = task.find(std::string(36, '0'));
   ::grpc::ByteBuffer empty;
   std::binary_semaphore ended{0};
 };
 
-// The number is in the first bytes, which may be in several pieces.
-std::size_t number_in(const ::grpc::ByteBuffer& message) {
+std::string joined(const ::grpc::ByteBuffer& message) {
   std::vector<::grpc::Slice> slices;
   (void)message.Dump(&slices);
-  std::string begin;
+  std::string bytes;
+  bytes.reserve(message.Length());
   for (const auto& slice : slices) {
-    const auto rest = std::min<std::size_t>(slice.size(), 64 - begin.size());
-    begin.append(reinterpret_cast<const char*>(slice.begin()), rest);
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
   }
+  return bytes;
+}
+std::size_t number_in(std::string_view bytes) {
+  const std::string begin(bytes.substr(0, 64));
   return std::strtoul(begin.c_str() + begin.find("node-") + 5, nullptr, 10);
 }
 
@@ -67,7 +83,7 @@ class PollReactor final : public ::grpc::ServerGenericBidiReactor {
     if (!ok) {
       return Finish(::grpc::Status::CANCELLED);
     }
-    node_ = &bench_.nodes[number_in(request_)];
+    node_ = &bench_.nodes[number_in(joined(request_))];
     {
       const std::lock_guard lock(node_->mutex);
       node_->poll = this;
@@ -84,7 +100,8 @@ class PollReactor final : public ::grpc::ServerGenericBidiReactor {
     node_->writing = node_->wanted;
     if (node_->wanted) {
       node_->wanted = false;
-      StartWrite(&bench_.task);
+      node_->task = bench_.make_task();
+      StartWrite(&node_->task);
     }
   }
   void OnCancel() override {
@@ -106,7 +123,8 @@ class PollReactor final : public ::grpc::ServerGenericBidiReactor {
       node.wanted = true;
     } else {
       node.writing = true;
-      node.poll->StartWrite(&bench.task);
+      node.task = bench.make_task();
+      node.poll->StartWrite(&node.task);
     }
   }
 
@@ -122,11 +140,11 @@ class ReplyReactor final : public ::grpc::ServerGenericBidiReactor {
 
   void OnReadDone(bool ok) override {
     if (ok) {
-      number_ = number_in(chunk_);
+      reply_ = joined(chunk_);
       return StartRead(&chunk_);
     }
     StartWriteAndFinish(&bench_.empty, ::grpc::WriteOptions(), ::grpc::Status::OK);
-    auto& node = bench_.nodes[number_];
+    auto& node = bench_.nodes[number_in(reply_)];
     {
       const std::lock_guard lock(bench_.mutex);
       if (bench_.over) {
@@ -143,7 +161,7 @@ class ReplyReactor final : public ::grpc::ServerGenericBidiReactor {
 
  private:
   Bench& bench_;
-  std::size_t number_ = 0;
+  std::string reply_;
   ::grpc::ByteBuffer chunk_;
 };
 

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -99,7 +100,7 @@ struct ServerArguments {
 
 /// 36 characters, another one at each call.
 inline std::string next_request_id() {
-  static std::uint64_t last = 0;
+  static std::atomic<std::uint64_t> last = 0;  // gRPC's threads ask too
   std::string id(36, '0');
   std::uint64_t number = ++last;
   for (std::size_t at = id.size(); number > 0; number /= 10) {

@@ -4,9 +4,9 @@
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
 #include <cstddef>
-#include <string>
 #include <type_traits>
-#include <utility>
+
+#include "fedagent/detail/error_category.hpp"
 
 namespace fedagent {
 
@@ -94,7 +94,7 @@ inline constexpr std::size_t drop_reasons = static_cast<std::size_t>(errc::cance
 
 namespace detail {
 
-inline constexpr auto descriptions = std::to_array<std::pair<errc, const char*>>({
+inline constexpr auto sentences = std::to_array<ErrorSentence<errc>>({
     {errc::disconnected, "the node is disconnected"},
     {errc::expired, "the message was not delivered within its maximum age"},
     {errc::retries_exhausted, "the message was not confirmed in any of its delivery attempts"},
@@ -124,26 +124,10 @@ inline constexpr auto descriptions = std::to_array<std::pair<errc, const char*>>
     {errc::no_message, "no message was made for the node"},
     {errc::quota_exceeded, "the source has as many messages under way to this node as it may"},
 });
-static_assert(descriptions.size() == static_cast<std::size_t>(errc::quota_exceeded),
-              "every errc has a description");
+static_assert(all_have_sentences<errc>(sentences, errc::quota_exceeded));
 
-constexpr const char* describe(errc error) noexcept {
-  for (const auto& [known, text] : descriptions) {
-    if (known == error) {
-      return text;
-    }
-  }
-  return "unknown fedagent error";
-}
-
-class ErrorCategory final : public boost::system::error_category {
- public:
-  constexpr ErrorCategory() noexcept : error_category(0x6b0c1f5e9d8a4e27U) {}
-  const char* name() const noexcept override { return "fedagent"; }
-  std::string message(int value) const override { return describe(static_cast<errc>(value)); }
-};
-
-inline constexpr ErrorCategory error_category_instance;
+inline constexpr ErrorCategory<errc> error_category_instance(0x6b0c1f5e9d8a4e27U, "fedagent",
+                                                             sentences);
 
 }  // namespace detail
 

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
-#include <string>
 #include <type_traits>
+
+#include "fedagent/detail/error_category.hpp"
 
 namespace fedagent::fedbiomed {
 
@@ -82,76 +84,44 @@ enum class errc {
 
 namespace detail {
 
-constexpr const char* describe(errc error) noexcept {
-  switch (error) {
-    case errc::bad_protobuf:
-      return "the bytes are not a protobuf message";
-    case errc::bad_utf8:
-      return "a string is not UTF-8";
-    case errc::bad_chunk_count:
-      return "the number of chunks is not positive";
-    case errc::bad_chunk_order:
-      return "the chunk is not the one that comes next";
-    case errc::chunk_size_changed:
-      return "the chunk tells another number of chunks than the first one of its message";
-    case errc::empty_chunk:
-      return "the chunk has no bytes";
-    case errc::message_too_large:
-      return "the message is larger than the receiver allows";
-    case errc::truncated:
-      return "the bytes end in the middle of a value";
-    case errc::bad_msgpack:
-      return "a byte begins no MessagePack value";
-    case errc::trailing_bytes:
-      return "there are bytes after the message";
-    case errc::too_deep:
-      return "arrays and maps are nested too deeply";
-    case errc::not_a_map:
-      return "the message is not a map";
-    case errc::bad_key:
-      return "the name of a field is not a string";
-    case errc::too_many_fields:
-      return "the message has too many fields";
-    case errc::duplicate_field:
-      return "a field of the message is there twice";
-    case errc::missing_field:
-      return "a field of the message is missing";
-    case errc::extra_field:
-      return "the message has a field that its class does not have in this version";
-    case errc::bad_field:
-      return "a field of the message has a value of another type than its class has for it";
-    case errc::inconsistent_fields:
-      return "two fields of the message contradict each other";
-    case errc::unknown_class:
-      return "no message class has this name";
-    case errc::unexpected_class:
-      return "the message is of another class than the expected one";
-    case errc::not_in_version:
-      return "this version has no such message class";
-    case errc::version_mismatch:
-      return "the protocol version is not the expected one";
-    case errc::bad_extra_type:
-      return "the value is not a well-formed one of the expected extra type";
-    case errc::bad_certificate:
-      return "the certificate is not a PEM certificate";
-    case errc::no_organization:
-      return "the certificate has no organization (O), which must be the researcher id";
-    case errc::other_organization:
-      return "the organization (O) of the certificate is not the researcher id";
-  }
-  return "unknown fedagent.fedbiomed error";
-}
-
+inline constexpr auto sentences = std::to_array<fedagent::detail::ErrorSentence<errc>>({
+    {errc::bad_protobuf, "the bytes are not a protobuf message"},
+    {errc::bad_utf8, "a string is not UTF-8"},
+    {errc::bad_chunk_count, "the number of chunks is not positive"},
+    {errc::bad_chunk_order, "the chunk is not the one that comes next"},
+    {errc::chunk_size_changed,
+     "the chunk tells another number of chunks than the first one of its message"},
+    {errc::empty_chunk, "the chunk has no bytes"},
+    {errc::message_too_large, "the message is larger than the receiver allows"},
+    {errc::truncated, "the bytes end in the middle of a value"},
+    {errc::bad_msgpack, "a byte begins no MessagePack value"},
+    {errc::trailing_bytes, "there are bytes after the message"},
+    {errc::too_deep, "arrays and maps are nested too deeply"},
+    {errc::not_a_map, "the message is not a map"},
+    {errc::bad_key, "the name of a field is not a string"},
+    {errc::too_many_fields, "the message has too many fields"},
+    {errc::duplicate_field, "a field of the message is there twice"},
+    {errc::missing_field, "a field of the message is missing"},
+    {errc::extra_field, "the message has a field that its class does not have in this version"},
+    {errc::bad_field,
+     "a field of the message has a value of another type than its class has for it"},
+    {errc::inconsistent_fields, "two fields of the message contradict each other"},
+    {errc::unknown_class, "no message class has this name"},
+    {errc::unexpected_class, "the message is of another class than the expected one"},
+    {errc::not_in_version, "this version has no such message class"},
+    {errc::version_mismatch, "the protocol version is not the expected one"},
+    {errc::bad_extra_type, "the value is not a well-formed one of the expected extra type"},
+    {errc::bad_certificate, "the certificate is not a PEM certificate"},
+    {errc::no_organization,
+     "the certificate has no organization (O), which must be the researcher id"},
+    {errc::other_organization, "the organization (O) of the certificate is not the researcher id"},
+});
 inline constexpr int last_errc = static_cast<int>(errc::other_organization);
+static_assert(fedagent::detail::all_have_sentences<errc>(sentences, errc::other_organization));
 
-class ErrorCategory final : public boost::system::error_category {
- public:
-  constexpr ErrorCategory() noexcept : error_category(0x51c7e0b94d2f6a83U) {}
-  const char* name() const noexcept override { return "fedagent.fedbiomed"; }
-  std::string message(int value) const override { return describe(static_cast<errc>(value)); }
-};
-
-inline constexpr ErrorCategory error_category_instance;
+inline constexpr fedagent::detail::ErrorCategory<errc> error_category_instance(0x51c7e0b94d2f6a83U,
+                                                                               "fedagent.fedbiomed",
+                                                                               sentences);
 
 }  // namespace detail
 

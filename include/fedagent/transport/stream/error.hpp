@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
-#include <string>
 #include <type_traits>
+
+#include "fedagent/detail/error_category.hpp"
 
 namespace fedagent::stream {
 
@@ -98,90 +100,48 @@ enum class errc {
 
 namespace detail {
 
-constexpr const char* describe(errc error) noexcept {
-  switch (error) {
-    case errc::unknown_frame_type:
-      return "no frame type has this number";
-    case errc::reserved_bits_set:
-      return "a reserved bit of a frame header is set";
-    case errc::frame_too_large:
-      return "the frame is larger than the receiver allows";
-    case errc::bad_frame_length:
-      return "a frame of this type cannot have this length";
-    case errc::malformed_payload:
-      return "the payload of the frame is malformed";
-    case errc::unexpected_frame:
-      return "a frame of this type is not allowed here";
-    case errc::not_fedagent:
-      return "the peer does not speak the fedagent protocol";
-    case errc::unsupported_version:
-      return "the peer speaks another version of the fedagent protocol";
-    case errc::not_authenticated:
-      return "the peer may not use this node id";
-    case errc::stale_connection:
-      return "a later connection of the same client is open";
-    case errc::message_too_large:
-      return "the message is larger than the receiver allows";
-    case errc::id_too_long:
-      return "an id in the message is too long";
-    case errc::chunk_out_of_order:
-      return "a chunk of the message is out of order";
-    case errc::message_interrupted:
-      return "a message began before the one before it was whole";
-    case errc::empty_chunk:
-      return "a chunk of a longer message is empty";
-    case errc::body_too_long:
-      return "the message has more body than it announced";
-    case errc::body_too_short:
-      return "the message has less body than it announced";
-    case errc::truncated:
-      return "the connection ended in the middle of a frame or a message";
-    case errc::foreign_source:
-      return "the message names another node as its source";
-    case errc::destination_missing:
-      return "the overlay message has no destination";
-    case errc::destination_unexpected:
-      return "the reply has a destination";
-    case errc::poll_already_open:
-      return "a poll is open already";
-    case errc::too_many_connections:
-      return "the server has its maximum number of connections";
-    case errc::too_much_incoming:
-      return "the server is receiving as many bytes as it can hold";
-    case errc::hello_timeout:
-      return "the peer did not introduce itself in time";
-    case errc::frame_timeout:
-      return "the rest of a frame did not come in time";
-    case errc::peer_silent:
-      return "nothing was heard from the peer for too long";
-    case errc::write_timeout:
-      return "the peer did not take a frame in time";
-    case errc::connection_lost:
-      return "the connection was lost before the message was answered";
-    case errc::not_connected:
-      return "the client is not connected";
-    case errc::connect_timeout:
-      return "connecting took too long";
-    case errc::unknown_reason:
-      return "the peer gave a reason that is not known here";
-    case errc::internal:
-      return "the peer had an internal failure";
-    case errc::already_running:
-      return "the client is running already";
-  }
-  return "unknown fedagent.stream error";
-}
-
+inline constexpr auto sentences = std::to_array<fedagent::detail::ErrorSentence<errc>>({
+    {errc::unknown_frame_type, "no frame type has this number"},
+    {errc::reserved_bits_set, "a reserved bit of a frame header is set"},
+    {errc::frame_too_large, "the frame is larger than the receiver allows"},
+    {errc::bad_frame_length, "a frame of this type cannot have this length"},
+    {errc::malformed_payload, "the payload of the frame is malformed"},
+    {errc::unexpected_frame, "a frame of this type is not allowed here"},
+    {errc::not_fedagent, "the peer does not speak the fedagent protocol"},
+    {errc::unsupported_version, "the peer speaks another version of the fedagent protocol"},
+    {errc::not_authenticated, "the peer may not use this node id"},
+    {errc::stale_connection, "a later connection of the same client is open"},
+    {errc::message_too_large, "the message is larger than the receiver allows"},
+    {errc::id_too_long, "an id in the message is too long"},
+    {errc::chunk_out_of_order, "a chunk of the message is out of order"},
+    {errc::message_interrupted, "a message began before the one before it was whole"},
+    {errc::empty_chunk, "a chunk of a longer message is empty"},
+    {errc::body_too_long, "the message has more body than it announced"},
+    {errc::body_too_short, "the message has less body than it announced"},
+    {errc::truncated, "the connection ended in the middle of a frame or a message"},
+    {errc::foreign_source, "the message names another node as its source"},
+    {errc::destination_missing, "the overlay message has no destination"},
+    {errc::destination_unexpected, "the reply has a destination"},
+    {errc::poll_already_open, "a poll is open already"},
+    {errc::too_many_connections, "the server has its maximum number of connections"},
+    {errc::too_much_incoming, "the server is receiving as many bytes as it can hold"},
+    {errc::hello_timeout, "the peer did not introduce itself in time"},
+    {errc::frame_timeout, "the rest of a frame did not come in time"},
+    {errc::peer_silent, "nothing was heard from the peer for too long"},
+    {errc::write_timeout, "the peer did not take a frame in time"},
+    {errc::connection_lost, "the connection was lost before the message was answered"},
+    {errc::not_connected, "the client is not connected"},
+    {errc::connect_timeout, "connecting took too long"},
+    {errc::unknown_reason, "the peer gave a reason that is not known here"},
+    {errc::internal, "the peer had an internal failure"},
+    {errc::already_running, "the client is running already"},
+});
 inline constexpr int last_errc = static_cast<int>(errc::already_running);
+static_assert(fedagent::detail::all_have_sentences<errc>(sentences, errc::already_running));
 
-class ErrorCategory final : public boost::system::error_category {
- public:
-  constexpr ErrorCategory() noexcept : error_category(0x2d9f4a7be1c35806U) {}
-  const char* name() const noexcept override { return "fedagent.stream"; }
-  std::string message(int value) const override { return describe(static_cast<errc>(value)); }
-};
-
-inline constexpr ErrorCategory error_category_instance;
+inline constexpr fedagent::detail::ErrorCategory<errc> error_category_instance(0x2d9f4a7be1c35806U,
+                                                                               "fedagent.stream",
+                                                                               sentences);
 
 }  // namespace detail
 

@@ -45,6 +45,14 @@ struct Narrow {
     wire.send(hello("n1", instance)).expect(FrameType::welcome);
     return wire;
   }
+  /// A node to which the task "r1" is being written.
+  Wire meet_with_task(const std::string& body) {
+    auto wire = meet();
+    wire.send(frame(FrameType::poll));
+    REQUIRE(agent().try_send(task("r1", body)));
+    served.loop.drain();
+    return wire;
+  }
   Store::agent_type agent() { return *served.store.get("n1"); }
   TaskStage stage() {
     const auto report = fedagent::explain(served.store, "n1");
@@ -71,11 +79,8 @@ TEST_CASE(
   for (const auto size : sizes) {
     CAPTURE(size);
     Narrow narrow;
-    auto wire = narrow.meet();
-    wire.send(frame(FrameType::poll));
     const auto body = pattern(size);
-    REQUIRE(narrow.agent().try_send(task("r1", body)));
-    narrow.served.loop.drain();
+    auto wire = narrow.meet_with_task(body);
     CHECK(narrow.stage() == TaskStage::leased);  // it is not all with the socket yet
     CHECK(narrow.agent().open_polls() == 1);
     wire.send(frame(FrameType::ping) + whole(FrameType::reply, task("no such request")) +
@@ -152,11 +157,8 @@ TEST_CASE(
   for (const auto size : sizes) {
     CAPTURE(size);
     Narrow narrow;
-    auto wire = narrow.meet();
-    wire.send(frame(FrameType::poll));
     const auto body = pattern(size);
-    REQUIRE(narrow.agent().try_send(task("r1", body)));
-    narrow.served.loop.drain();
+    auto wire = narrow.meet_with_task(body);
     wire.send(frame(FrameType::poll) + frame(FrameType::poll));
     CHECK(body_of(wire.expect(FrameType::task)) == body);
     CHECK(wire.told() == fs::errc::poll_already_open);
@@ -172,11 +174,8 @@ TEST_CASE("stream server: a connection that ends in the middle of a task loses n
       CAPTURE(size);
       CAPTURE(static_cast<int>(end));
       Narrow narrow({.agent = {.max_retries = 1}});
-      auto wire = narrow.meet();
-      wire.send(frame(FrameType::poll));
       const auto body = pattern(size);
-      REQUIRE(narrow.agent().try_send(task("r1", body)));
-      narrow.served.loop.drain();
+      auto wire = narrow.meet_with_task(body);
       REQUIRE(narrow.stage() == TaskStage::leased);
       if (end == End::does_not_read) {
         for (int i = 0; i < 10; ++i) {
@@ -205,11 +204,8 @@ TEST_CASE(
   for (const auto size : sizes) {
     CAPTURE(size);
     Narrow narrow;
-    auto frozen = narrow.meet();
-    frozen.send(frame(FrameType::poll));
     const auto body = pattern(size);
-    REQUIRE(narrow.agent().try_send(task("r1", body)));
-    narrow.served.loop.drain();
+    auto frozen = narrow.meet_with_task(body);
     auto again = narrow.meet(2);
     again.send(frame(FrameType::poll));
     CHECK(body_of(again.expect(FrameType::task)) == body);
@@ -225,11 +221,8 @@ TEST_CASE(
   for (const auto size : sizes) {
     CAPTURE(size);
     Narrow narrow;
-    auto wire = narrow.meet();
-    wire.send(frame(FrameType::poll));
     const auto body = pattern(size);
-    REQUIRE(narrow.agent().try_send(task("r1", body)));
-    narrow.served.loop.drain();
+    auto wire = narrow.meet_with_task(body);
     narrow.served.server.stop();
     CHECK(body_of(wire.expect(FrameType::task)) == body);
     CHECK(wire.told() == errc::stopped);
@@ -302,11 +295,8 @@ TEST_CASE("stream server: a task is written to its end though its agent ends mea
       CAPTURE(size);
       CAPTURE(whole_store);
       Narrow narrow;
-      auto wire = narrow.meet();
-      wire.send(frame(FrameType::poll));
       const auto body = pattern(size);
-      REQUIRE(narrow.agent().try_send(task("r1", body)));
-      narrow.served.loop.drain();
+      auto wire = narrow.meet_with_task(body);
       if (whole_store) {
         narrow.served.store.stop();
       } else {

@@ -111,6 +111,10 @@ fs::ClientOptions options_of(const std::string& node_id) {
   return options;
 }
 
+std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
+  return frame(FrameType::welcome, encode(welcome));
+}
+
 /// A client on a driven loop, with a network of its own.
 class Node {
  public:
@@ -142,6 +146,12 @@ class Node {
     network->accept = [this, &wire](Socket socket) { wire.emplace(*loop_, std::move(socket)); };
     run();
   }
+  /// The same, up to its first poll.
+  void start_and_poll(std::optional<Wire>& wire) {
+    start(wire);
+    wire->expect(FrameType::hello);
+    wire->send(welcome()).expect(FrameType::poll);
+  }
   void run() {
     running = loop_->spawn(client->run(Handler{work}));
     loop_->drain();
@@ -165,9 +175,6 @@ class Node {
   std::vector<std::pair<std::string, fs::ReplyResult>> results;
 };
 
-std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
-  return frame(FrameType::welcome, encode(welcome));
-}
 std::string result_frame(const fs::ReplyResult& result) {
   return frame(FrameType::reply_result, fs::encode(result));
 }
@@ -306,9 +313,7 @@ TEST_CASE("stream client: H21 a reply that was not answered is sent again, and d
   test::Loop loop;
   Node node(loop, options_of("n1"));
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   wire->send(whole(FrameType::task, task("r1")));
   CHECK(id_of(wire->expect(FrameType::reply)) == "r1");
   wire->expect(FrameType::poll);
@@ -331,9 +336,7 @@ TEST_CASE("stream client: a task that comes again while it is here is not done t
   Node node(loop, options_of("n1"));
   node.work->waits = true;
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   wire->send(whole(FrameType::task, task("r1")));
   CHECK(wire->quiet());  // it works
   wire->close();
@@ -358,9 +361,7 @@ TEST_CASE("stream client: a task that is on its way when its reply is accepted i
   test::Loop loop;
   Node node(loop, options_of("n1"));
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   wire->send(whole(FrameType::task, task("r1"))).expect(FrameType::reply);
   wire->expect(FrameType::poll);
   const fs::ChunkHead head{.total = 6, .request_id = 2};
@@ -397,9 +398,7 @@ TEST_CASE("stream client: a poll that ends as superseded ends the client") {
   test::Loop loop;
   Node node(loop, options_of("n1"));
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   wire->send(poll_end(make_error_code(errc::superseded)));
   CHECK(node.running.value() == errc::superseded);
   CHECK(wire->ended());
@@ -527,9 +526,7 @@ TEST_CASE(
     Node node(loop, options_of("n1"));
     node.work->waits = true;
     std::optional<Wire> wire;
-    node.start(wire);
-    wire->expect(FrameType::hello);
-    wire->send(welcome()).expect(FrameType::poll);
+    node.start_and_poll(wire);
     wire->send(each.bytes);
     for (auto got = wire->next(); got; got = wire->next()) {
       if (got->type == FrameType::error) {
@@ -641,9 +638,7 @@ TEST_CASE("stream client: an overlay message whose answer was lost is not sent t
   test::Loop loop;
   Node node(loop, options_of("n1"));
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   auto overlay = task("", "psst");
   overlay.destination = "n2";
   auto sent = loop.spawn(node.client->send(overlay));
@@ -808,9 +803,7 @@ TEST_CASE("stream client: a ping passes between the chunks of a reply") {
   Node node(loop, options_of("n1"));
   node.work->reply_size = 8U << 20U;
   std::optional<Wire> wire;
-  node.start(wire);
-  wire->expect(FrameType::hello);
-  wire->send(welcome()).expect(FrameType::poll);
+  node.start_and_poll(wire);
   wire->send(whole(FrameType::task, task("r1")));
   loop.advance(4s);  // nothing reads: the reply has stopped on its way
   std::size_t before = 0;

@@ -1012,6 +1012,17 @@ TEST_CASE("request: cancelled, it withdraws itself, in every state") {
   }
 }
 
+TEST_CASE("request: cancelled by a handler that its own send runs, it withdraws itself") {
+  Story story({.max_queued_messages = 1, .overflow = fedagent::OverflowPolicy::drop_oldest});
+  std::optional<Spawned<fedagent::Outcome<Message>>> asked;
+  REQUIRE(story.agent->try_send(story.make("r1"), [&](const auto&) { asked->cancel(); }));
+  asked = story.loop.spawn_after_a_wait(story.agent->request(story.make("r2")));
+  story.loop.drain();
+  CHECK(asked->value().error() == operation_aborted);
+  CHECK(story.counters().queued == 0);
+  CHECK(story.counters().failed_for(errc::cancelled) == 1);
+}
+
 TEST_CASE("request: a reply that came in the turn of the cancellation is what it ends with") {
   Story story;
   auto asked = story.loop.spawn(story.agent->request(story.make("r1")));

@@ -49,6 +49,19 @@ TEST_CASE("poll: it is open as long as the object lives") {
   CHECK(story.status() == disconnected);
 }
 
+TEST_CASE("poll: a task in hand that nobody has looked at is not charged to a new session") {
+  Story story({.max_retries = 0});
+  REQUIRE(story.send("r1"));
+  Poll first(*story.agent, 1);
+  auto unread = story.loop.run(first.get_task());
+  REQUIRE(unread.has_value());
+  const Poll second(*story.agent, 2);
+  CHECK(story.outcomes.count("r1") == 0);
+  CHECK(story.counters().queued == 1);
+  CHECK(deliver(story, 3) == "r1");
+  CHECK(story.reply("r1") == ReplyDisposition::delivered);
+}
+
 // ---- C10: which poll is served
 
 TEST_CASE("C10 (H4): by default the newest poll wins, and the older one ends as superseded") {

@@ -546,6 +546,19 @@ TEST_CASE("a cancelled round takes everything back, and says so in its rows") {
   CHECK(story.rounds->late().size() == 0);
 }
 
+TEST_CASE("a round that is cancelled by a handler which its own sends run says so in its rows") {
+  Hospitals story(
+      2, {.agent = {.max_queued_messages = 1, .overflow = fedagent::OverflowPolicy::drop_oldest}});
+  std::optional<Spawned<Result>> round;
+  REQUIRE(story.agent("n0").try_send(message("r"), [&](const auto&) { round->cancel(); }));
+  round = story.loop.spawn_after_a_wait(story.rounds->run(story.ids, message("q")));
+  story.loop.drain();
+  const auto& result = round->value();
+  CHECK(result.end == RoundEnd::cancelled);
+  CHECK(outcomes(result) == std::vector{NodeOutcome::withdrawn, NodeOutcome::withdrawn});
+  CHECK(story.store->counters().queued == 0);
+}
+
 TEST_CASE("a round that is destroyed with its loop leaves nothing open") {
   auto io = std::make_unique<boost::asio::io_context>();
   ManualClock::reset();

@@ -1122,6 +1122,35 @@ TEST_CASE("H30: a poll that waits longer than every other time keeps its node AC
   CHECK(call.received == Bodies{"r"});
 }
 
+TEST_CASE("serve_task_call: a handler that its poll runs may cancel it") {
+  SUBCASE("when the poll opens") {
+    Server server(AgentOptions{.max_retries = 0});
+    std::optional<Spawned<result<void>>> served;
+    REQUIRE(server.agent.try_send(message("r1"), [&](const auto&) { served->cancel(); }));
+    CHECK(server.poll(1) == "work");
+    Call call("n", 2);
+    served = server.loop.spawn_after_a_wait(serve_task_call(server.store, call));
+    server.loop.drain();
+    CHECK(served->value().error() == operation_aborted);
+    CHECK(server.agent.open_polls() == 0);
+  }
+  SUBCASE("when it looks for a task") {
+    Server server;
+    std::optional<Spawned<result<void>>> served;
+    REQUIRE(server.agent.try_send(message("old"), [&](const auto&) { served->cancel(); }));
+    server.loop.advance(1s);
+    REQUIRE(server.agent.try_send(message("r2")));
+    Call call("n");
+    served = server.loop.spawn_after_a_wait(serve_task_call(server.store, call));
+    // The age of "old" is over, and nothing but the poll has seen that yet.
+    server.loop.in_one_turn([] { ManualClock::advance(299s); });
+    CHECK(served->value().error() == operation_aborted);
+    CHECK(call.received.empty());
+    CHECK(server.agent.counters().queued == 1);
+    CHECK(server.agent.counters().redelivered == 0);
+  }
+}
+
 // ---- the end
 
 TEST_CASE("serve_task_call ends when the agent is removed or the store stops or is gone") {

@@ -25,7 +25,7 @@ using Queue = fedagent::detail::TaskQueue<Message, ManualClock>;
 using Record = fedagent::detail::TaskRecord<Message, ManualClock>;
 using RecordPtr = boost::intrusive_ptr<Record>;
 using Task = fedagent::Task<Message, ManualClock>;
-using fedagent::detail::TaskState;
+using fedagent::TaskStage;
 using Log = std::vector<std::string>;
 
 struct Handler {
@@ -56,15 +56,15 @@ std::string order(Queue& queue) {
 
 struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
   void delivered(Record& record) noexcept override {
-    record.state = TaskState::delivered;
+    record.state = TaskStage::delivered;
     log.push_back("delivered");
   }
-  void lease_died(Record& record, bool attempted) noexcept override {
-    record.state = TaskState::queued;
-    log.push_back(attempted ? "lease died" : "untaken");
+  void lease_died(Record& record) noexcept override {
+    record.state = TaskStage::queued;
+    log.push_back(record.seen ? "lease died" : "untaken");
   }
   void end_unconfirmed(Record& record, errc reason) noexcept override {
-    record.state = TaskState::ended;
+    record.state = TaskStage::ended;
     log.push_back(make_error_code(reason).message());
   }
   void deadline_reached(Record&) noexcept override { log.push_back("deadline"); }
@@ -74,8 +74,9 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
 
   Task lease(const RecordPtr& record) {
     record->owner = this;
-    record->state = TaskState::leased;
+    record->state = TaskStage::leased;
     ++record->lease;
+    record->seen = false;
     return Task(record);
   }
 

@@ -44,6 +44,7 @@ class AgentStore {
   using outcome_type = typename agent_type::outcome_type;
   using send_options = typename agent_type::send_options;
   using sendable = typename agent_type::sendable;
+  using received = typename agent_type::received;
   using forwarder_type = typename agent_type::forwarder_type;
   using status_events_type = StatusEvents<clock_type, executor_type>;
   using agent_map = boost::unordered_flat_map<std::string, agent_type, std::hash<std::string>>;
@@ -167,6 +168,7 @@ class AgentStore {
   // ---- state
 
   /// The sum over all agents, removed ones included.
+  /** A handler that runs because its agent ends sees the sum without that agent. */
   Counters counters() const {
     Counters sum = state_->removed;
     for (const auto& core : state_->in_order) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>

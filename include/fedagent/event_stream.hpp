@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <boost/asio/awaitable.hpp>
 #include <boost/circular_buffer.hpp>
-#include <boost/intrusive/list.hpp>
 #include <boost/system/result.hpp>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
 
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/detail/waiter.hpp"
 #include "fedagent/error.hpp"
 
@@ -18,8 +18,7 @@ namespace detail {
 
 /// The events that a stream has not handed out yet, and the coroutines that wait for one.
 template <class Event, class Clock, class Executor>
-struct EventQueue
-    : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+struct EventQueue : AutoHook {
   EventQueue(const Executor& the_executor, std::size_t capacity)
       : executor(the_executor), events({std::max<std::size_t>(capacity, 1), 0}) {}
 

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <iterator>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -57,9 +57,14 @@ NodeReport explain(const AgentStore<T, M, O>& store, std::string_view node_id) {
 namespace detail {
 
 // Two digits of the unit that a person would take.
-struct Rounded {
-  Duration time;
-};
+inline std::string rounded(Duration time) {
+  const double seconds = std::chrono::duration<double>(time).count();
+  if (seconds >= 600.0) {
+    return fmt::format("{:.0f} min", seconds / 60.0);
+  }
+  return seconds >= 1.0 ? fmt::format("{:.1f} s", seconds)
+                        : fmt::format("{:.0f} ms", seconds * 1e3);
+}
 
 struct PlainFormatter {
   constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
@@ -68,31 +73,17 @@ struct PlainFormatter {
 }  // namespace detail
 }  // namespace fedagent
 
-template <>
-struct fmt::formatter<fedagent::detail::Rounded> : fedagent::detail::PlainFormatter {
-  auto format(fedagent::detail::Rounded rounded, fmt::format_context& context) const {
-    const double seconds = std::chrono::duration<double>(rounded.time).count();
-    if (seconds >= 600.0) {
-      return fmt::format_to(context.out(), "{:.0f} min", seconds / 60.0);
-    }
-    if (seconds >= 1.0) {
-      return fmt::format_to(context.out(), "{:.1f} s", seconds);
-    }
-    return fmt::format_to(context.out(), "{:.0f} ms", seconds * 1e3);
-  }
-};
-
 /// "queued for 1.2 s behind 2, the first of them q7, ends in 30.0 s"
 template <>
 struct fmt::formatter<fedagent::TaskReport> : fedagent::detail::PlainFormatter {
   auto format(const fedagent::TaskReport& task, fmt::format_context& context) const {
     using fedagent::TaskStage;
-    using fedagent::detail::Rounded;
+    using fedagent::detail::rounded;
     auto out = fmt::format_to(context.out(), "{}", to_string(task.stage));
     if (task.stage == TaskStage::not_sent) {
       return out;
     }
-    out = fmt::format_to(out, " for {}", Rounded{task.in_stage});
+    out = fmt::format_to(out, " for {}", rounded(task.in_stage));
     if (task.stage == TaskStage::queued && task.behind > 0) {
       out = fmt::format_to(out, " behind {}, the first of them {}", task.behind,
                            task.behind_request.empty() ? "without id" : task.behind_request);
@@ -104,7 +95,7 @@ struct fmt::formatter<fedagent::TaskReport> : fedagent::detail::PlainFormatter {
       out = fmt::format_to(out, ", attempt {}", task.attempts);
     }
     if (task.ends_in) {
-      out = fmt::format_to(out, ", ends in {}", Rounded{*task.ends_in});
+      out = fmt::format_to(out, ", ends in {}", rounded(*task.ends_in));
     }
     return out;
   }
@@ -115,7 +106,7 @@ template <>
 struct fmt::formatter<fedagent::NodeReport> : fedagent::detail::PlainFormatter {
   auto format(const fedagent::NodeReport& node, fmt::format_context& context) const {
     using fedagent::NodeActiveStatus;
-    using fedagent::detail::Rounded;
+    using fedagent::detail::rounded;
     auto out = fmt::format_to(context.out(), "node {}: ", node.node_id);
     if (!node.known) {
       return fmt::format_to(out, "no agent");
@@ -126,12 +117,12 @@ struct fmt::formatter<fedagent::NodeReport> : fedagent::detail::PlainFormatter {
       out = fmt::format_to(out, "{}, {} open polls", to_string(node.status), node.open_polls);
     }
     if (node.last_seen) {
-      out = fmt::format_to(out, ", last heard of {} ago", Rounded{*node.last_seen});
+      out = fmt::format_to(out, ", last heard of {} ago", rounded(*node.last_seen));
     }
     if (node.status_ends_in) {
       out = fmt::format_to(out, ", {} in {}",
                            node.status == NodeActiveStatus::waiting ? "DISCONNECTED" : "removed",
-                           Rounded{*node.status_ends_in});
+                           rounded(*node.status_ends_in));
     }
     for (const auto& task : node.tasks) {
       out = fmt::format_to(out, "\n  {}: {}",
@@ -145,24 +136,24 @@ struct fmt::formatter<fedagent::NodeReport> : fedagent::detail::PlainFormatter {
 template <>
 struct fmt::formatter<fedagent::RoundReport> : fedagent::detail::PlainFormatter {
   auto format(const fedagent::RoundReport& round, fmt::format_context& context) const {
-    using fedagent::detail::Rounded;
+    using fedagent::detail::rounded;
     auto out =
         fmt::format_to(context.out(), "round {} for {}: {} of {} wanted replies from {} nodes",
-                       round.number, Rounded{round.age}, round.replied, round.wanted, round.nodes);
+                       round.number, rounded(round.age), round.replied, round.wanted, round.nodes);
     if (round.grace_in) {
-      out = fmt::format_to(out, ", grace ends in {}", Rounded{*round.grace_in});
+      out = fmt::format_to(out, ", grace ends in {}", rounded(*round.grace_in));
     }
     if (round.deadline_in) {
-      out = fmt::format_to(out, ", deadline in {}", Rounded{*round.deadline_in});
+      out = fmt::format_to(out, ", deadline in {}", rounded(*round.deadline_in));
     }
     for (const auto& node : round.awaited) {
       out = fmt::format_to(out, "\n  {} ({}): {}", node.node_id,
                            node.has_polled ? to_string(node.status) : "never polled", node.task);
       if (node.deadline_in) {
-        out = fmt::format_to(out, ", its deadline in {}", Rounded{*node.deadline_in});
+        out = fmt::format_to(out, ", its deadline in {}", rounded(*node.deadline_in));
       }
       if (node.lost_in) {
-        out = fmt::format_to(out, ", lost in {}", Rounded{*node.lost_in});
+        out = fmt::format_to(out, ", lost in {}", rounded(*node.lost_in));
       }
     }
     return out;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/packaged_task.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
@@ -61,6 +62,7 @@ class NodeAgentAsync {
   using outcome_type = Outcome<message_type>;
   using send_options = SendOptions<clock_type>;
   using sendable = Sendable<message_type>;
+  using received = Received<Transport_, message_type>;
   template <class T>
   using awaitable = boost::asio::awaitable<T, executor_type>;
   template <class T>
@@ -72,8 +74,9 @@ class NodeAgentAsync {
   /** @par Errors `std::invalid_argument` when an option is out of range. */
   NodeAgentAsync(std::string_view id, const executor_type& executor, forwarder_type on_forward = {},
                  const AgentOptions& options = {}, Observer_ observer = {})
-      : core_(Core::make(id, std::make_shared<Context>(executor, options, std::move(on_forward),
-                                                       std::move(observer)))) {}
+      : core_(Core::make(id,
+                         std::make_shared<Context>(executor, StoreOptions{.agent = options},
+                                                   std::move(on_forward), std::move(observer)))) {}
 
   /// The id of the node. The view is valid as long as a handle is.
   std::string_view id() const noexcept { return core_->id; }
@@ -128,9 +131,7 @@ class NodeAgentAsync {
   }
   /// As above; the time runs from this call.
   awaitable<outcome_type> request(sendable message, Duration timeout) const {
-    return request(
-        std::move(message),
-        clock_type::now() + std::chrono::duration_cast<typename clock_type::duration>(timeout));
+    return request(std::move(message), detail::after(clock_type::now(), timeout));
   }
 
   /// Ends a request with `flushed`, and withdraws its task if that is still queued.
@@ -146,7 +147,7 @@ class NodeAgentAsync {
 
   /// Waits until nothing is queued and every delivery is confirmed.
   awaitable<result<void>> join() const {
-    return Coroutines::wait_until(core_.ref(), typename Coroutines::Drained{});
+    return Coroutines::wait_until(core_.ref(), [](const Core& core) { return core.drained(); });
   }
 
   // ---- the node's side
@@ -179,7 +180,7 @@ class NodeAgentAsync {
   /// The node gave a sign of life; the disconnection timeout starts again.
   void touch() const { core_->alive(); }
 
-  /// Takes a reply of the node as it came off the wire.
+  /// Takes a reply of the node.
   /**
    * @param receipt Told once what became of an overlay message that was `forwarded`; with a
    * forwarder of your own, as soon as that has returned.
@@ -189,22 +190,13 @@ class NodeAgentAsync {
    * @par Source
    * D1 to D10.
    */
-  awaitable<result<ReplyDisposition>> on_reply(typename Transport_::wire_type wire,
-                                               Receipt receipt = {}) const {
-    return Coroutines::take_reply(core_, std::move(wire), std::move(receipt));
-  }
-  /// As above, for a message that is decoded already. @pre Not null.
-  awaitable<result<ReplyDisposition>> on_reply(message_ptr message, Receipt receipt = {}) const {
-    return Coroutines::take_reply(core_, std::move(message), std::move(receipt));
+  awaitable<result<ReplyDisposition>> on_reply(received reply, Receipt receipt = {}) const {
+    return Coroutines::take_reply(core_, std::move(reply), std::move(receipt));
   }
   /// As `on_reply`, at once: only a forwarder of your own waits, and to that nothing is handed.
   /** @par Errors Also `no_route`: an overlay message, and there is such a forwarder. */
-  result<ReplyDisposition> try_on_reply(typename Transport_::wire_type wire,
-                                        Receipt receipt = {}) const {
-    return core_->take_reply(std::move(wire), receipt).result;
-  }
-  result<ReplyDisposition> try_on_reply(const message_ptr& message, Receipt receipt = {}) const {
-    return core_->take_reply(message, receipt).result;
+  result<ReplyDisposition> try_on_reply(const received& reply, Receipt receipt = {}) const {
+    return core_->take_reply(reply, receipt).result;
   }
 
   // ---- state
@@ -257,7 +249,6 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
   using Core = typename Base::Core;
 
  public:
-  using typename Base::message_ptr;
   using typename Base::outcome_type;
   using typename Base::send_options;
   using typename Base::sendable;
@@ -280,27 +271,23 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
     requires std::invocable<Handler, outcome_type>
   std::future<result<void>> send(sendable message, Handler on_reply = {},
                                  send_options options = {}) const {
-    std::promise<result<void>> accepted;
-    auto future = accepted.get_future();
-    boost::asio::post(this->get_executor(), [agent = this->core_.ref(),
-                                             message = std::move(message).share(),
-                                             on_reply = std::move(on_reply), options,
-                                             accepted = std::move(accepted)]() mutable {
-      accepted.set_value(Core::send_or_tell(Core::Ptr::lock(agent), message, on_reply, options));
-    });
-    return future;
+    return boost::asio::post(
+        this->get_executor(),
+        std::packaged_task<result<void>()>([agent = this->core_.ref(),
+                                            message = std::move(message).share(),
+                                            on_reply = std::move(on_reply), options]() mutable {
+          return Core::send_or_tell(Core::Ptr::lock(agent), message, on_reply, options);
+        }));
   }
   /// As `NodeAgentAsync::flush`, from any thread. @return Whether the request was open.
   std::future<bool> flush(std::string request_id, bool stopped = false) const {
-    std::promise<bool> existed;
-    auto future = existed.get_future();
-    boost::asio::post(this->get_executor(),
-                      [agent = this->core_.ref(), request_id = std::move(request_id), stopped,
-                       existed = std::move(existed)]() mutable {
-                        const auto core = Core::Ptr::lock(agent);
-                        existed.set_value(core && core->flush(request_id, stopped));
-                      });
-    return future;
+    return boost::asio::post(
+        this->get_executor(),
+        std::packaged_task<bool()>(
+            [agent = this->core_.ref(), request_id = std::move(request_id), stopped] {
+              const auto core = Core::Ptr::lock(agent);
+              return core && core->flush(request_id, stopped);
+            }));
   }
 
   /// The latest status, from any thread: a snapshot that blocks nothing (B13).

@@ -109,6 +109,11 @@ struct StoreOptions {
 
 namespace detail {
 
+template <class TimePoint>
+TimePoint after(TimePoint from, Duration time) {
+  return from + std::chrono::duration_cast<typename TimePoint::duration>(time);
+}
+
 inline void check_duration(Duration value, const char* name) {
   if (value < Duration::zero() || value > std::chrono::hours{366 * 24}) {
     throw std::invalid_argument(std::string("fedagent: ") + name + " must be from 0 to 366 days");

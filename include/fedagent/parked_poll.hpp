@@ -44,12 +44,8 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
    */
   boost::system::error_code open(const agent_type& agent, SessionId session = 0) {
     const auto core = agent.core_;  // a handler may let the agent go
-    const auto now = agent_type::clock_type::now();
     this->begin_anew();
-    state_.session = session;
-    state_.superseded = false;
-    until_ = core->context->poll_deadline(now);
-    const auto error = core->open_poll(state_, now);
+    const auto error = core->open_poll(state_, session);
     if (!error) {
       core_ = core.ref();
       is_open_ = true;
@@ -72,7 +68,7 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
       // It may have learnt why before the agent was gone.
       return this->verdict() ? this->verdict() : make_error_code(errc::stopped);
     }
-    return core->try_take(&state_, this, until_);
+    return core->try_take(&state_, this, state_.until);
   }
 
   /// The poll has ended: the node is WAITING, unless another one is open.
@@ -104,7 +100,6 @@ class ParkedPoll : private detail::Waiting<transport_clock_t<Transport>> {
 
   detail::AgentRef<core_type> core_{};
   typename core_type::Poll state_{};
-  typename agent_type::time_point until_ = agent_type::time_point::max();
   bool is_open_ = false;
 };
 

@@ -25,11 +25,8 @@ class Poll {
  public:
   /// @param session Which life of the node polls; zero when the transport does not know.
   explicit Poll(const Agent& agent, SessionId session = 0) : core_(agent.core_.ref()) {
-    state_.session = session;
     const auto core = agent.core_;  // a handler may let the agent go
-    const auto now = Agent::clock_type::now();
-    until_ = core->context->poll_deadline(now);
-    error_ = core->open_poll(state_, now);
+    error_ = core->open_poll(state_, session);
   }
   Poll(const Poll&) = delete;
   Poll& operator=(const Poll&) = delete;
@@ -54,7 +51,7 @@ class Poll {
   typename Agent::template awaitable<boost::system::result<typename Agent::task_type>> get_task(
       typename Agent::time_point until = Agent::time_point::max()) {
     return error_ ? Agent::Coroutines::refuse(error_)
-                  : Agent::Coroutines::take(core_, &state_, std::min(until, until_));
+                  : Agent::Coroutines::take(core_, &state_, std::min(until, state_.until));
   }
 
  private:
@@ -63,7 +60,6 @@ class Poll {
   detail::AgentRef<typename Agent::Core> core_;
   typename Agent::Core::Poll state_;
   boost::system::error_code error_{};
-  typename Agent::time_point until_ = Agent::time_point::max();
 };
 
 template <class T, class M, class O>

@@ -14,16 +14,17 @@
 namespace fedagent {
 
 /// Where a message is on its way to a node and back.
-enum class TaskStage {
+enum class TaskStage : std::uint8_t {
   /// Its node has not been asked yet: `RoundPolicy::max_in_flight` are ahead.
   not_sent,
-  /// In the queue.
+  /// In the queue: new, or returned by a lease that died.
   queued,
   /// A poll has taken it and is delivering it.
   leased,
   /// Delivered; neither a poll nor a reply has confirmed that.
   delivered,
-  /// Confirmed: the node has read it, and has not answered.
+  /// Confirmed: the node has read it, and has not answered. Messages without a request id have
+  /// ended here.
   working,
   /// It has its outcome.
   ended,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <concepts>
 #include <cstddef>
 #include <functional>
@@ -138,6 +139,9 @@ class Rounds {
                                           typename Engine::MakeMessage make, RoundPolicy policy) {
     Engine round(std::move(series), nodes, std::move(make), std::move(policy));
     round.start();
+    if (detail::is_cancelled(co_await boost::asio::this_coro::cancellation_state)) {
+      round.end(RoundEnd::cancelled);
+    }
     while (!round.over()) {
       co_await round.waiter.wait();
       if (round.waiter.verdict()) {

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <boost/asio/error.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/system/result.hpp>
 #include <exception>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,9 +42,15 @@ typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> se
     co_return agent.error();
   }
   Poll<T, M, O> poll(*agent, session);
+  if (detail::is_cancelled(co_await boost::asio::this_coro::cancellation_state)) {
+    co_return boost::asio::error::operation_aborted;
+  }
   auto task = co_await poll.get_task();
   if (!task) {
     co_return task.error();
+  }
+  if (detail::is_cancelled(co_await boost::asio::this_coro::cancellation_state)) {
+    co_return boost::asio::error::operation_aborted;
   }
   boost::system::result<void> delivered = co_await call.deliver(task->message());
   if (delivered) {
@@ -53,45 +60,6 @@ typename AgentStore<T, M, O>::template awaitable<boost::system::result<void>> se
   }
   co_return delivered;
 }
-
-namespace detail {
-
-template <class T, class M, class O>
-boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
-                                         const MessagePtr<M>& message) {
-  store.context()->hooks(hook::unknown_node, peer_id, message);
-  return make_error_code(errc::unknown_node);
-}
-template <class T, class M, class O>
-boost::system::error_code refuse_unknown(AgentStore<T, M, O>& store, std::string_view peer_id,
-                                         typename T::wire_type&& wire) {
-  auto decoded = T::decode(std::move(wire));
-  return decoded ? refuse_unknown(store, peer_id, std::make_shared<const M>(*std::move(decoded)))
-                 : decoded.error();
-}
-
-// A reply is as it came off the wire, or a message.
-template <class T, class M, class O, class Reply>
-typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
-take_reply(AgentStore<T, M, O>& store, std::string peer_id, Reply reply, Receipt receipt) {
-  const auto agent = store.get(peer_id);
-  if (!agent) {
-    co_return refuse_unknown(store, peer_id, std::move(reply));
-  }
-  auto taken = co_await agent->on_reply(std::move(reply), std::move(receipt));
-  co_return taken;
-}
-
-template <class T, class M, class O, class Reply>
-boost::system::result<ReplyDisposition> try_take_reply(AgentStore<T, M, O>& store,
-                                                       std::string_view peer_id, Reply&& reply,
-                                                       Receipt&& receipt) {
-  const auto agent = store.get(peer_id);
-  return agent ? agent->try_on_reply(std::forward<Reply>(reply), std::move(receipt))
-               : refuse_unknown(store, peer_id, std::forward<Reply>(reply));
-}
-
-}  // namespace detail
 
 /// Takes a reply, or an overlay message to relay, from the node that the transport has verified.
 /**
@@ -105,31 +73,24 @@ boost::system::result<ReplyDisposition> try_take_reply(AgentStore<T, M, O>& stor
  */
 template <class T, class M, class O>
 typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
-serve_reply(AgentStore<T, M, O>& store, std::string peer_id, typename T::wire_type wire,
-            Receipt receipt = {}) {
-  return detail::take_reply(store, std::move(peer_id), std::move(wire), std::move(receipt));
-}
-/// As above, for a message that the transport has decoded already, to check it. @pre Not null.
-template <class T, class M, class O>
-typename AgentStore<T, M, O>::template awaitable<boost::system::result<ReplyDisposition>>
 serve_reply(AgentStore<T, M, O>& store, std::string peer_id,
-            typename AgentStore<T, M, O>::message_ptr message, Receipt receipt = {}) {
-  return detail::take_reply(store, std::move(peer_id), std::move(message), std::move(receipt));
+            typename AgentStore<T, M, O>::received reply, Receipt receipt = {}) {
+  const auto agent = store.get(peer_id);
+  if (!agent) {
+    co_return store.context()->unknown_node(peer_id, reply);
+  }
+  auto taken = co_await agent->on_reply(std::move(reply), std::move(receipt));
+  co_return taken;
 }
 
 /// As `serve_reply`, at once; see `NodeAgentAsync::try_on_reply`.
 template <class T, class M, class O>
-boost::system::result<ReplyDisposition> try_serve_reply(AgentStore<T, M, O>& store,
-                                                        std::string_view peer_id,
-                                                        typename T::wire_type wire,
-                                                        Receipt receipt = {}) {
-  return detail::try_take_reply(store, peer_id, std::move(wire), std::move(receipt));
-}
-template <class T, class M, class O>
 boost::system::result<ReplyDisposition> try_serve_reply(
     AgentStore<T, M, O>& store, std::string_view peer_id,
-    const typename AgentStore<T, M, O>::message_ptr& message, Receipt receipt = {}) {
-  return detail::try_take_reply(store, peer_id, message, std::move(receipt));
+    const typename AgentStore<T, M, O>::received& reply, Receipt receipt = {}) {
+  const auto agent = store.get(peer_id);
+  return agent ? agent->try_on_reply(reply, std::move(receipt))
+               : store.context()->unknown_node(peer_id, reply);
 }
 
 /// Refuses what a node sends under the id of another one: counts it, and tells the observer.

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/event_stream.hpp"
 #include "fedagent/node_status.hpp"
 
@@ -47,15 +47,11 @@ class StatusFeed {
 
   /// Ends every stream with `stopped` once its reader has read what is there.
   void close() noexcept {
-    while (!queues_.empty()) {
-      auto& queue = queues_.front();
-      queues_.pop_front();
-      queue.close();
-    }
+    queues_.clear_and_dispose([](Queue* queue) { queue->close(); });
   }
 
  private:
-  boost::intrusive::list<Queue, boost::intrusive::constant_time_size<false>> queues_;
+  AutoList<Queue> queues_;
 };
 
 }  // namespace detail

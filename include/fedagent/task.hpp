@@ -31,18 +31,16 @@ class Task {
     Task old(std::move(*this));
     record_ = std::move(other.record_);
     lease_ = other.lease_;
-    read_ = other.read_;
     return *this;
   }
   ~Task() {
     if (live()) {
-      record_->owner->lease_died(*record_, read_);
+      record_->owner->lease_died(*record_);
     }
   }
 
   /// The message to deliver.
   const MessagePtr<M>& message() const noexcept {
-    read_ = true;
     record_->seen = true;
     return record_->message;
   }
@@ -73,7 +71,6 @@ class Task {
 
   boost::intrusive_ptr<detail::TaskRecord<M, Clock>> record_{};
   std::uint32_t lease_ = 0;
-  mutable bool read_ = false;
 };
 
 }  // namespace fedagent

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -87,6 +88,36 @@ concept HasSteadyClock = transport_clock_t<T>::is_steady && requires {
 template <class T>
 concept Transport =
     HasExecutorType<T> && HasMessageType<T> && HasWireType<T> && HasDecode<T> && HasSteadyClock<T>;
+
+/// A reply as it is given: as it came off the wire, or a message that is decoded already.
+template <class T, class M>
+class Received {
+ public:
+  /// Implicit, so that a reply is given as either. @pre A pointer is not null.
+  template <class Given>
+    requires std::convertible_to<Given, MessagePtr<M>> ||
+             std::convertible_to<Given, typename T::wire_type>
+  Received(Given reply) : message_(decoded(std::move(reply))) {}
+
+  /// The message, or what `decode` says is wrong with it.
+  const Outcome<M>& message() const noexcept { return message_; }
+
+ private:
+  template <class Given>
+  static Outcome<M> decoded(Given&& reply) {
+    if constexpr (std::convertible_to<Given, MessagePtr<M>>) {
+      return MessagePtr<M>(std::move(reply));
+    } else {
+      auto message = T::decode(std::move(reply));
+      if (!message) {
+        return message.error();
+      }
+      return MessagePtr<M>(std::make_shared<const M>(*std::move(message)));
+    }
+  }
+
+  Outcome<M> message_;
+};
 
 /// The server side of one open task call: what a transport author writes besides `decode`.
 /**

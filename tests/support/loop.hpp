@@ -4,6 +4,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -123,6 +124,12 @@ class Loop {
                               }));
     return spawned;
   }
+  /// As `spawn`, for one that is cancelled before it has waited for anything: `co_spawn` throws at
+  /// the end of such a one, as it waits itself then.
+  template <class T>
+  Spawned<T> spawn_after_a_wait(awaitable<T> coroutine) {
+    return spawn(after_a_wait(std::move(coroutine)));
+  }
   /// Runs a coroutine to its end; a hang fails the test.
   template <class T>
   T run(awaitable<T> coroutine, std::source_location where = std::source_location::current()) {
@@ -135,6 +142,13 @@ class Loop {
   }
 
   boost::asio::io_context io;
+
+ private:
+  template <class T>
+  static awaitable<T> after_a_wait(awaitable<T> coroutine) {
+    co_await boost::asio::post(boost::asio::deferred);
+    co_return co_await std::move(coroutine);
+  }
 };
 
 }  // namespace test

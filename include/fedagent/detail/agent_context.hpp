@@ -31,10 +31,10 @@ class AgentContext {
       std::function<boost::asio::awaitable<boost::system::result<void>, executor_type>(
           MessagePtr<M>)>;
 
-  AgentContext(const executor_type& the_executor, const AgentOptions& the_options,
+  AgentContext(const executor_type& the_executor, const StoreOptions& the_options,
                Forwarder forwarder, O observer)
       : executor(the_executor),
-        options((check(the_options), the_options)),
+        store_options((check(the_options), the_options)),
         forward(std::move(forwarder)),
         hooks(std::move(observer)),
         watchdog(the_executor),
@@ -72,13 +72,12 @@ class AgentContext {
     const double part =
         1.0 - std::uniform_real_distribution(0.0, 1.0)(random_) * options.poll_jitter;
     const auto time = static_cast<double>(options.poll_timeout.count()) * part;
-    return now + std::chrono::duration_cast<typename clock_type::duration>(
-                     Duration(static_cast<Duration::rep>(time)));
+    return after(now, Duration(static_cast<Duration::rep>(time)));
   }
 
   executor_type executor;
-  AgentOptions options;
-  Duration idle_expiry = Duration::zero();
+  const StoreOptions store_options;
+  const AgentOptions& options = store_options.agent;
   Forwarder forward;
   Hooks<O, M> hooks;
   WaitList<clock_type> present_changed;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <boost/intrusive/list.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
@@ -9,7 +8,6 @@
 #include <new>
 #include <optional>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/detail/admission.hpp"
@@ -164,7 +162,6 @@ class AgentCore final : public Presence<T, M, O>, public boost::intrusive::list_
     // Those in line have a task each, as far as the tasks go: nobody overtakes.
     if (!why && (!has_task() || !(in_line || takers.empty()))) {
       if (place != nullptr && takers.push_back(*place)) {
-        place->in_poll = poll != nullptr;
         wake_takers();
         context->watchdog.arm(*place, until);
       }
@@ -215,23 +212,19 @@ class AgentCore final : public Presence<T, M, O>, public boost::intrusive::list_
     boost::system::result<ReplyDisposition> result;
     MessagePtr<M> to_forward{};
   };
-  /// Takes a message of the node as it came off the wire.
+  /// Takes a message of the node.
   /** @param receipt Moved from when the message is relayed here. */
-  TakenReply take_reply(typename T::wire_type&& wire, Receipt& receipt) {
-    auto decoded = T::decode(std::move(wire));
-    return decoded ? take_reply(std::make_shared<const M>(*std::move(decoded)), receipt)
-                   : TakenReply{decoded.error()};
-  }
-  TakenReply take_reply(const MessagePtr<M>& message, Receipt& receipt) {
+  TakenReply take_reply(const Received<T, M>& received, Receipt& receipt) {
     const auto self = this->guard();
-    if (this->ended()) {
-      return {this->ended()};
+    if (const auto& decoded = received.message(); !decoded || this->ended()) {
+      return {decoded ? this->ended() : decoded.error()};
     }
-    const auto source = message_traits<M>::source(*message);
+    const MessagePtr<M>& message = *received.message();
+    const std::string_view source(message_traits<M>::source(*message));
     if (!source.empty() && source != id) {
       return {wrong_node(source)};
     }
-    if (message_traits<M>::destination(*message).empty()) {
+    if (std::string_view(message_traits<M>::destination(*message)).empty()) {
       return {reply(message)};
     }
     this->alive();

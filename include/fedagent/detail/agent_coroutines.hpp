@@ -1,12 +1,12 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/system/result.hpp>
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "fedagent/detail/agent_core.hpp"
@@ -101,6 +101,9 @@ struct AgentCoroutines {
       awaited.record = core->find_request(request_id);
     }
     core.reset();
+    if (is_cancelled(co_await boost::asio::this_coro::cancellation_state)) {
+      awaited.waiter.leave(boost::asio::error::operation_aborted);
+    }
     while (!awaited.outcome && !awaited.waiter.verdict()) {
       co_await awaited.waiter.wait();
     }
@@ -127,8 +130,7 @@ struct AgentCoroutines {
         core.reset();
         // In this frame: polls spend their time here, and there are many of them.
         const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
-        // A handler may have cancelled it since it began to look; then a wait would throw.
-        if (cancelled.cancelled() == boost::asio::cancellation_type::none) {
+        if (!is_cancelled(cancelled)) {
           co_await waiter.async_wake_up();
         }
         waiter.woke_up(cancelled);
@@ -142,9 +144,6 @@ struct AgentCoroutines {
     co_return *std::move(got);
   }
 
-  struct Drained {
-    bool operator()(const Core& core) const { return core.drained(); }
-  };
   // Also a status that came and went before the waiter ran.
   struct HasHadStatus {
     NodeActiveStatus status;
@@ -180,10 +179,9 @@ struct AgentCoroutines {
     co_return waiter.verdict();
   }
 
-  /// @tparam Reply As it came off the wire, or a message.
-  template <class Reply>
-  static awaitable<result<ReplyDisposition>> take_reply(Ptr core, Reply reply, Receipt receipt) {
-    auto taken = core->take_reply(std::move(reply), receipt);
+  static awaitable<result<ReplyDisposition>> take_reply(Ptr core, Received<T, M> reply,
+                                                        Receipt receipt) {
+    auto taken = core->take_reply(reply, receipt);
     if (!taken.to_forward) {
       co_return taken.result;
     }

@@ -18,7 +18,7 @@ namespace fedagent::detail {
 /// The accepted messages of an agent: where each of them is, and how it ends, exactly once.
 /**
  * A message is queued, leased to a poll, delivered, and, when it is a request, open until its
- * reply; `TaskState` names the steps. `AgentCore` lets messages in, and makes this with the first
+ * reply; `TaskStage` names the steps. `AgentCore` lets messages in, and makes this with the first
  * one: most of the memory of an agent is here.
  */
 template <class T, class M, class O>
@@ -66,7 +66,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   }
   /// When the record ends by itself in its state.
   time_point ends_at(const Record& record) const {
-    return record.state == TaskState::queued ? std::min(record.end_by, expiry_of(record))
+    return record.state == TaskStage::queued ? std::min(record.end_by, expiry_of(record))
                                              : record.end_by;
   }
 
@@ -76,7 +76,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     std::ranges::for_each(queue.tasks(), function);
     std::ranges::for_each(leases_, function);
     replies_.for_each([&](const Record& record) {
-      if (record.state == TaskState::working) {
+      if (record.state == TaskStage::working) {
         function(record);
       }
     });
@@ -106,10 +106,11 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   Record& lease(SessionId session, time_point now) {
     Record& record = queue.front();
     queue.remove(record);
-    record.enter(TaskState::leased, now);
+    record.enter(TaskStage::leased, now);
     record.session = session;
     record.poll = polls_opened_;
     ++record.lease;
+    record.seen = false;
     leases_.push_back(record);
     watch(record);
     return record;
@@ -122,7 +123,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   }
 
   void redeliver(Record& record, std::uint32_t retry_count) {
-    if (record.state == TaskState::working) {
+    if (record.state == TaskStage::working) {
       --counters.confirmed;
     }
     put_back(record);
@@ -133,11 +134,11 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
 
   /// The node has the message. Nothing is left to deliver; a request now waits for its reply.
   void confirm(Record& record) {
-    if (record.state == TaskState::working) {
+    if (record.state == TaskStage::working) {
       return;
     }
     leave_list(record);
-    record.enter(TaskState::working, agent_.last_heard_of());  // that has led to this
+    record.enter(TaskStage::working, agent_.last_heard_of());  // that has led to this
     ++counters.confirmed;
     watch(record);
     context_.hooks(hook::confirmed, agent_.id, record.message);
@@ -151,7 +152,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
 
   void end_record(Record& record, error_code reason, ReplyDisposition further) noexcept {
     const auto index = static_cast<std::size_t>(reason.value()) - 1;
-    if (record.state != TaskState::working) {
+    if (record.state != TaskStage::working) {
       leave_list(record);
       ++counters.dropped[index];
       context_.hooks(hook::dropped, agent_.id, record.message, reason);
@@ -166,7 +167,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   void finish(Record& record, Outcome<M> outcome, ReplyDisposition further,
               time_point now) noexcept {
     const boost::intrusive_ptr<Record> owned(&record, false);
-    record.enter(TaskState::ended, now);
+    record.enter(TaskStage::ended, now);
     record.owner = nullptr;
     record.disarm();
     if (record.tracked()) {
@@ -219,7 +220,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
         return false;
       }
       if (other) {
-        lease_died(record, true);
+        lease_died(record);
       } else {
         confirm_delivery(record);
       }
@@ -234,7 +235,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
       if (record.in_hand()) {
         return false;
       }
-      lease_died(record, true);
+      lease_died(record);
       return true;
     });
     const bool drop = context_.options.queued_on_disconnect == QueuedPolicy::drop;
@@ -244,7 +245,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   // ---- the records' view of their owner
 
   void delivered(Record& record) noexcept override {
-    record.state = TaskState::delivered;  // still on lease: that time goes on
+    record.state = TaskStage::delivered;  // still on lease: that time goes on
     record.seen = true;
     context_.hooks(hook::delivered, agent_.id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
@@ -254,17 +255,17 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     }
   }
 
-  void lease_died(Record& record, bool attempted) noexcept override {
+  void lease_died(Record& record) noexcept override {
     if (const auto ended = agent_.ended()) {  // in the middle of its end: nothing is put back
       const auto self = agent_.guard();
       end_record(record, ended, ReplyDisposition::late);
     } else if (record.withdrawn) {
       end_unconfirmed(record, errc::flushed);
-    } else if (attempted && record.retry_count >= context_.options.max_retries) {
+    } else if (record.seen && record.retry_count >= context_.options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);
     } else if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
-    } else if (attempted) {
+    } else if (record.seen) {
       redeliver(record, record.retry_count + 1);
     } else {
       put_back(record);
@@ -283,7 +284,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
 
   void withdraw(Record& record, time_point answered_until, QueuedPolicy queued) noexcept override {
     const bool drops = queued == QueuedPolicy::drop;
-    if ((drops && record.state == TaskState::queued) || answered_until <= clock_type::now()) {
+    if ((drops && record.state == TaskStage::queued) || answered_until <= clock_type::now()) {
       end_unconfirmed(record, errc::flushed);
     } else {
       record.withdrawn = drops;
@@ -306,16 +307,13 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   // matter.
   time_point expiry_of(const Record& record) const {
     const auto max_age = context_.options.max_age;
-    return max_age > Duration::zero()
-               ? record.first_send_time +
-                     std::chrono::duration_cast<typename clock_type::duration>(max_age)
-               : time_point::max();
+    return max_age > Duration::zero() ? after(record.first_send_time, max_age) : time_point::max();
   }
 
   // Arms what ends the record in its state. For the age of those that are in the order of their
   // first sends there is one timer: that of the first.
   void watch(Record& record) {
-    const bool queued = record.state == TaskState::queued;
+    const bool queued = record.state == TaskStage::queued;
     const auto own_end = queued && record.out_of_order ? ends_at(record) : record.end_by;
     if (record.deadline() != own_end) {
       context_.watchdog.arm(record, own_end);
@@ -341,16 +339,16 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   }
 
   void leave_list(Record& record) noexcept {
-    if (record.state == TaskState::queued) {
+    if (record.state == TaskStage::queued) {
       queue.remove(record);
-    } else if (record.state == TaskState::leased || record.state == TaskState::delivered) {
+    } else if (record.state == TaskStage::leased || record.state == TaskStage::delivered) {
       leases_.erase(leases_.iterator_to(record));
     }
   }
 
   void put_back(Record& record) {
     leave_list(record);
-    record.enter(TaskState::queued, clock_type::now());
+    record.enter(TaskStage::queued, clock_type::now());
     queue.put_back(record);
     watch(record);
   }

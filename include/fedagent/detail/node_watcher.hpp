@@ -1,13 +1,12 @@
 #pragma once
 
-#include <boost/intrusive/list.hpp>
+#include "fedagent/detail/auto_list.hpp"
 
 namespace fedagent::detail {
 
 /// Whoever waits for a node, and is told when it becomes DISCONNECTED and when it is back.
 /** It may leave the list, and let others leave, while it is told. */
-class NodeWatcher : public boost::intrusive::list_base_hook<
-                        boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+class NodeWatcher : public AutoHook {
  public:
   virtual void node_lost() noexcept = 0;
   virtual void node_back() noexcept = 0;
@@ -24,7 +23,7 @@ class NodeWatchers {
   /// Tells each what `lost()` says by then: whoever was told may have brought the node back.
   template <class Lost>
   void tell(Lost lost) noexcept {
-    List untold;
+    AutoList<NodeWatcher> untold;
     untold.swap(watchers_);
     while (!untold.empty()) {
       auto& watcher = untold.front();
@@ -34,8 +33,7 @@ class NodeWatchers {
   }
 
  private:
-  using List = boost::intrusive::list<NodeWatcher, boost::intrusive::constant_time_size<false>>;
-  List watchers_;
+  AutoList<NodeWatcher> watchers_;
 };
 
 }  // namespace fedagent::detail

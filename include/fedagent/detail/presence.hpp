@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <boost/intrusive/list.hpp>
 #include <boost/system/error_code.hpp>
 #include <chrono>
 #include <cstdint>
@@ -12,6 +11,7 @@
 
 #include "fedagent/detail/agent_context.hpp"
 #include "fedagent/detail/agent_ptr.hpp"
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/detail/node_watcher.hpp"
 #include "fedagent/detail/status_machine.hpp"
 #include "fedagent/node_status.hpp"
@@ -20,10 +20,11 @@ namespace fedagent::detail {
 
 /// One open poll as its agent sees it; a member of the poll's handle.
 template <class Clock>
-struct PollState
-    : boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+struct PollState : AutoHook {
   SessionId session = 0;
   bool superseded = false;
+  /// When its time is over.
+  typename Clock::time_point until = Clock::time_point::max();
 };
 
 /// An agent as far as it is about the node: who polls, when it was heard of, and the status and the
@@ -52,8 +53,7 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   Presence& operator=(const Presence&) = delete;
 
   /// A poll without a handle: the seed's `set_active`.
-  void poll_opened(SessionId session) { poll_opened(session, clock_type::now()); }
-  void poll_opened(SessionId session, time_point now) {
+  void poll_opened(SessionId session, time_point now = clock_type::now()) {
     const auto self = guard();
     last_poll_ = last_any_ = now;
     on_poll(session);
@@ -61,7 +61,7 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   }
 
   /// @return Why the poll was not opened; no error when it was.
-  error_code open_poll(Poll& poll, time_point now) {
+  error_code open_poll(Poll& poll, SessionId session) {
     if (ended()) {
       return ended();
     }
@@ -73,10 +73,14 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
       for (auto& older : polls_) {
         older.superseded = true;
       }
-      takers.leave_polls(make_error_code(errc::superseded));
+      takers.wake_all();
     }
+    const auto now = clock_type::now();
+    poll.session = session;
+    poll.superseded = false;
+    poll.until = context->poll_deadline(now);
     polls_.push_back(poll);
-    poll_opened(poll.session, now);
+    poll_opened(session, now);
     return {};
   }
 
@@ -189,8 +193,8 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     const auto self = guard();
     watchers.tell([this] { return status_.status() == NodeActiveStatus::disconnected; });
     if (lost && !ended() && status_.status() == after) {
-      if (context->idle_expiry > Duration::zero()) {
-        arm(now, context->idle_expiry);
+      if (const auto expiry = context->store_options.idle_expiry; expiry > Duration::zero()) {
+        arm(now, expiry);
       }
       on_lost();
     }
@@ -201,10 +205,7 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     return !ended() && status_.has_polled() && status_.status() != NodeActiveStatus::disconnected;
   }
 
-  void arm(time_point now, Duration after) {
-    context->watchdog.arm(*this,
-                          now + std::chrono::duration_cast<typename clock_type::duration>(after));
-  }
+  void arm(time_point now, Duration timeout) { context->watchdog.arm(*this, after(now, timeout)); }
 
   // One timer for both: a node is either on its way to DISCONNECTED or to its removal.
   void on_deadline() noexcept override {
@@ -224,7 +225,7 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
   /// An `errc` in a byte, for every byte of an idle agent counts; 0 while it has not ended.
   std::uint8_t ended_ = 0;
   std::atomic<NodeActiveStatus> snapshot_{NodeActiveStatus::active};
-  boost::intrusive::list<Poll, boost::intrusive::constant_time_size<false>> polls_;
+  AutoList<Poll> polls_;
 };
 
 }  // namespace fedagent::detail

@@ -113,7 +113,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
         // The agent of that name may be a new one, which does not have the message.
         if (const auto* const ledger = core->find_ledger();
             ledger != nullptr && slot.record && slot.record->owner == ledger) {
-          const bool queued = slot.record->state == TaskState::queued;
+          const bool queued = slot.record->state == TaskStage::queued;
           awaited.task = report_of(*ledger, *slot.record, now,
                                    queued ? ledger->queue.before(*slot.record) : 0);
         }
@@ -168,18 +168,9 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
     std::unique_ptr<LateTicket> late{};
   };
 
-  static time_point after(time_point from, Duration time) {
-    return from + std::chrono::duration_cast<typename clock_type::duration>(time);
-  }
-
-  // What is armed for that time already keeps its place: rows that are due together end in the
-  // order in which they were asked.
+  // Without a store the round is over.
   void arm(typename Deadlines<clock_type>::Entry& entry, time_point at) {
-    if (at == time_point::max()) {
-      entry.disarm();
-    } else if (entry.armed() && entry.deadline() == at) {
-      return;
-    } else if (const auto context = series_->context.lock()) {
+    if (const auto context = series_->context.lock()) {
       context->watchdog.arm(entry, at);
     }
   }
@@ -349,7 +340,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
     Record& record = *slot.record;
     auto& handler = static_cast<HandledTaskRecord<M, clock_type, Handler>&>(record).handler();
     handler.slot = nullptr;
-    const bool late = series_->takes_late && policy_.late_for > Duration::zero();
+    const bool late = !series_->late_queue->closed && policy_.late_for > Duration::zero();
     if (record.owner != nullptr && late) {
       handler.late =
           std::make_unique<LateTicket>(series_, node_id, progress_.result().number, slot.sent_at);

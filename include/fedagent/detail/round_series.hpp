@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/detail/reply_times.hpp"
 #include "fedagent/detail/store_state.hpp"
 #include "fedagent/event_stream.hpp"
@@ -21,11 +21,9 @@
 namespace fedagent::detail {
 
 /// A round that goes on, as whoever holds the series sees it.
-class RunningRound : public boost::intrusive::list_base_hook<
-                         boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+class RunningRound : public StopListener {
  public:
   virtual RoundReport report() const = 0;
-  virtual void store_stopped() noexcept = 0;
 
  protected:
   ~RunningRound() = default;
@@ -52,12 +50,11 @@ class RoundSeries final : public StopListener {
               std::function<bool(const M&)> says_error)
       : context(the_context),
         executor(the_context->executor),
-        takes_late(late_capacity > 0),
         late_queue(std::make_shared<typename LateStream::Queue>(executor, late_capacity)),
         late(late_queue),
         is_error_(std::move(says_error)) {
     the_context->stop_listeners.push_back(*this);
-    if (!takes_late || the_context->stopped) {
+    if (late_capacity == 0 || the_context->stopped) {
       late_queue->close();
     }
   }
@@ -112,10 +109,9 @@ class RoundSeries final : public StopListener {
 
   const std::weak_ptr<Context> context;
   const executor_type executor;
-  const bool takes_late;
   const std::shared_ptr<typename LateStream::Queue> late_queue;
   LateStream late;
-  boost::intrusive::list<RunningRound, boost::intrusive::constant_time_size<false>> running;
+  AutoList<RunningRound> running;
 
  private:
   void store_stopped() noexcept override {

@@ -5,18 +5,26 @@
 #include <boost/system/result.hpp>
 #include <cstddef>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "fedagent/detail/agent_core.hpp"
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/detail/keyed_set.hpp"
 #include "fedagent/detail/relay.hpp"
-#include "fedagent/detail/stop_listener.hpp"
 
 namespace fedagent::detail {
+
+/// Whoever goes on until the store is stopped, and is told then.
+class StopListener : public AutoHook {
+ public:
+  virtual void store_stopped() noexcept = 0;
+
+ protected:
+  ~StopListener() = default;
+};
 
 /// What is behind a store: its agents, and the context that they share.
 /** Coroutines and posted sends hold it, so it may outlive the store. */
@@ -34,12 +42,7 @@ struct StoreState final : AgentContext<T, M, O> {
     std::string_view operator()(const AgentPtr<Core>& agent) const noexcept { return agent->id; }
   };
 
-  StoreState(const executor_type& the_executor, const StoreOptions& the_options,
-             Forwarder forwarder, O observer)
-      : Context(the_executor, the_options.agent, std::move(forwarder), std::move(observer)),
-        store_options((check(the_options), the_options)) {
-    this->idle_expiry = the_options.idle_expiry;
-  }
+  using Context::Context;
 
   /// The agent of this node, or null.
   AgentPtr<Core> find(std::string_view node_id) const {
@@ -57,18 +60,26 @@ struct StoreState final : AgentContext<T, M, O> {
     if (stopped) {
       return errc::stopped;
     }
-    if (node_id.empty() || node_id.size() > store_options.max_node_id_length) {
+    if (node_id.empty() || node_id.size() > this->store_options.max_node_id_length) {
       return errc::bad_node_id;
     }
-    if (store_options.admit && !store_options.admit(node_id)) {
+    if (this->store_options.admit && !this->store_options.admit(node_id)) {
       return errc::not_admitted;
     }
-    if (store_options.max_agents > 0 && agents.size() >= store_options.max_agents) {
+    if (this->store_options.max_agents > 0 && agents.size() >= this->store_options.max_agents) {
       return errc::too_many_agents;
     }
     return {};
   }
 
+  /// A reply of a node that has no agent.
+  boost::system::error_code unknown_node(std::string_view node_id, const Received<T, M>& reply) {
+    if (!reply.message()) {
+      return reply.message().error();
+    }
+    this->hooks(hook::unknown_node, node_id, *reply.message());
+    return errc::unknown_node;
+  }
   boost::system::error_code wrong_node(std::string_view node_id, std::string_view claim) {
     if (const auto core = find(node_id)) {
       return core->wrong_node(claim);
@@ -123,7 +134,8 @@ struct StoreState final : AgentContext<T, M, O> {
     }
     RelayHandler handler{relays, {std::string(source), std::string(core->id)}, std::move(receipt)};
     const auto pair = handler.pair;
-    if (store_options.relay_quota > 0 && relays->of(pair) >= store_options.relay_quota) {
+    if (this->store_options.relay_quota > 0 &&
+        relays->of(pair) >= this->store_options.relay_quota) {
       return make_error_code(errc::quota_exceeded);
     }
     const SendOptions<typename Core::clock_type>
@@ -164,14 +176,13 @@ struct StoreState final : AgentContext<T, M, O> {
     co_return waiter.verdict() ? result<void>(waiter.verdict()) : result<void>();
   }
 
-  StoreOptions store_options;
   KeyedSet<AgentPtr<Core>, IdOf> agents;
   /// The eldest first: made one after the other, they are near each other in memory.
   boost::intrusive::list<Core, boost::intrusive::constant_time_size<false>> in_order;
   /// What is not counted at an agent that is there.
   Counters removed;
   std::shared_ptr<RelayCounts> relays = std::make_shared<RelayCounts>();
-  StopListeners stop_listeners;
+  AutoList<StopListener> stop_listeners;
   bool stopped = false;
 };
 

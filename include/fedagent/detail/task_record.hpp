@@ -12,23 +12,10 @@
 #include "fedagent/message.hpp"
 #include "fedagent/options.hpp"
 #include "fedagent/replies.hpp"
+#include "fedagent/report.hpp"
 #include "fedagent/transport.hpp"
 
 namespace fedagent::detail {
-
-/// Where an accepted message is on its way. Every one ends in `ended`, once.
-enum class TaskState : std::uint8_t {
-  /// In the queue: new, or returned by a lease that died.
-  queued,
-  /// A poll has taken it and is delivering it.
-  leased,
-  /// The transport has delivered it; neither a poll nor a reply has confirmed that.
-  delivered,
-  /// Confirmed; the reply is awaited. Messages without a request id have ended here.
-  working,
-  /// It has its outcome.
-  ended,
-};
 
 template <class M, class Clock>
 class TaskRecord;
@@ -46,8 +33,8 @@ template <class M, class Clock>
 class TaskOwner {
  public:
   virtual void delivered(TaskRecord<M, Clock>& record) noexcept = 0;
-  /// @param attempted Whether the node may have the message: as much as an attempt that failed.
-  virtual void lease_died(TaskRecord<M, Clock>& record, bool attempted) noexcept = 0;
+  /// When the message was `seen` it is as much as an attempt that failed.
+  virtual void lease_died(TaskRecord<M, Clock>& record) noexcept = 0;
   virtual void end_unconfirmed(TaskRecord<M, Clock>& record, errc reason) noexcept = 0;
   virtual void deadline_reached(TaskRecord<M, Clock>& record) noexcept = 0;
   /// May be answered until then. Dropped: it is taken back from the queue, and what is out is not
@@ -75,20 +62,20 @@ class TaskRecord : public Deadlines<Clock>::Entry, public boost::intrusive::list
   virtual void complete(Outcome<M> outcome) = 0;
 
   bool tracked() const noexcept { return !request.text.empty(); }
-  bool in_hand() const noexcept { return state == TaskState::leased; }
+  bool in_hand() const noexcept { return state == TaskStage::leased; }
 
-  void enter(TaskState next, time_point now) noexcept {
+  void enter(TaskStage next, time_point now) noexcept {
     spent_ = spent(now);
     since = now;
     state = next;
   }
   TimeSpent<Clock> spent(time_point now) const noexcept {
     auto spent = spent_;
-    if (state == TaskState::queued) {
+    if (state == TaskStage::queued) {
       spent.queued += now - since;
-    } else if (state == TaskState::working) {
+    } else if (state == TaskStage::working) {
       spent.working += now - since;
-    } else if (state != TaskState::ended) {
+    } else if (state != TaskStage::ended) {
       spent.leased += now - since;
     }
     return spent;
@@ -110,8 +97,9 @@ class TaskRecord : public Deadlines<Clock>::Entry, public boost::intrusive::list
   /// Counts the leases of this record, so that a `Task` can tell its own from a later one.
   std::uint32_t lease = 0;
   std::uint32_t retry_count = 0;
-  TaskState state = TaskState::queued;
-  /// Somebody who could deliver it has looked at the message, so the node may have it.
+  TaskStage state = TaskStage::queued;
+  /// Since its latest lease began, somebody who could deliver it has looked at the message: the
+  /// node may have it.
   bool seen = false;
   /// Nobody wants it delivered again.
   bool withdrawn = false;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <optional>
 
@@ -18,9 +17,6 @@ std::optional<Duration> time_to(TimePoint at, TimePoint now) {
   return at > now ? Duration(at - now) : Duration::zero();
 }
 
-static_assert(static_cast<int>(TaskStage::ended) == static_cast<int>(TaskState::ended) + 1,
-              "a stage for each state, behind that of what is not sent");
-
 /// What is to say of a record that has no outcome yet.
 /** @param behind How many messages are before it, when it is queued. */
 template <class T, class M, class O>
@@ -29,11 +25,11 @@ TaskReport report_of(const Ledger<T, M, O>& ledger,
                      typename transport_clock_t<T>::time_point now, std::size_t behind) {
   TaskReport report;
   report.request_id = message_traits<M>::request_id(*record.message);
-  report.stage = static_cast<TaskStage>(static_cast<int>(record.state) + 1);
+  report.stage = record.state;
   report.in_stage = now - record.since;
   report.age = now - record.first_send_time;
   report.attempts = record.lease;
-  if (record.state == TaskState::queued) {
+  if (record.state == TaskStage::queued) {
     report.behind = behind;
     if (behind > 0) {
       report.behind_request = message_traits<M>::request_id(*ledger.queue.front().message);

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <boost/intrusive/list.hpp>
 #include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <utility>
 
+#include "fedagent/detail/auto_list.hpp"
 #include "fedagent/detail/deadlines.hpp"
 #include "fedagent/error.hpp"
 
@@ -16,12 +16,7 @@ namespace fedagent::detail {
  * leave, and why. Destroying it takes it off every list.
  */
 template <class Clock>
-class Waiting : public Deadlines<Clock>::Entry,
-                public boost::intrusive::list_base_hook<
-                    boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
-  using ListHook =
-      boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
-
+class Waiting : public Deadlines<Clock>::Entry, public AutoHook {
  public:
   /// To look again.
   void wake() noexcept {
@@ -37,16 +32,13 @@ class Waiting : public Deadlines<Clock>::Entry,
     wake();
   }
 
-  /// Whether it waits for a poll that can be superseded.
-  bool in_poll = false;
-
   /// Why it must leave; no error: it may go on.
   boost::system::error_code verdict() const noexcept { return verdict_; }
 
-  bool in_line() const noexcept { return this->ListHook::is_linked(); }
+  bool in_line() const noexcept { return this->AutoHook::is_linked(); }
   void step_out() noexcept {
     if (in_line()) {
-      this->ListHook::unlink();
+      this->AutoHook::unlink();
     }
     this->disarm();
   }
@@ -106,14 +98,6 @@ class WaitList {
     }
   }
   void wake_all() noexcept { wake_first(static_cast<std::size_t>(-1)); }
-  /// Lets those leave that wait for a poll. Each keeps its place until it steps out by itself.
-  void leave_polls(boost::system::error_code verdict) noexcept {
-    for (auto& waiting : waiting_) {
-      if (waiting.in_poll) {
-        waiting.leave(verdict);
-      }
-    }
-  }
   /// Lets all leave with this error, for good: none of them is in line any more.
   void dismiss(boost::system::error_code verdict) noexcept {
     while (!waiting_.empty()) {
@@ -124,7 +108,7 @@ class WaitList {
   }
 
  private:
-  boost::intrusive::list<Waiting, boost::intrusive::constant_time_size<false>> waiting_;
+  AutoList<Waiting> waiting_;
 };
 
 }  // namespace fedagent::detail

@@ -34,6 +34,12 @@ struct WakeUpTraits : boost::asio::experimental::channel_traits<void(boost::syst
   };
 };
 
+/// Whether a coroutine is cancelled. Code of the user may cancel the coroutine that runs it; then
+/// its next `co_await` would throw, so this is to be asked between the two.
+inline bool is_cancelled(const boost::asio::cancellation_state& state) noexcept {
+  return state.cancelled() != boost::asio::cancellation_type::none;
+}
+
 /// One coroutine that waits for something of an agent; a local variable of that coroutine.
 /**
  * @par Cancellation
@@ -58,7 +64,7 @@ class Waiter final : public Waiting<Clock> {
         Initiate{this}, token);
   }
   void woke_up(const boost::asio::cancellation_state& state) noexcept {
-    if (!this->take_wake_up() || state.cancelled() != boost::asio::cancellation_type::none) {
+    if (!this->take_wake_up() || is_cancelled(state)) {
       this->decide(boost::asio::error::operation_aborted);
     }
   }

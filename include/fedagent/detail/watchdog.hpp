@@ -55,8 +55,8 @@ class Watchdog {
     }
     state_->deadlines.arm(entry, at);
     if (!state_->running) {
-      state_->running = true;
       boost::asio::co_spawn(state_->executor, walk(state_), boost::asio::detached);
+      state_->running = true;  // not when that had no memory
     } else if (at < state_->sleeps_until && state_->timer != nullptr) {
       // Wakes the coroutine, which looks again.
       state_->timer->expires_at(state_->sleeps_until = at);

@@ -128,8 +128,7 @@ class PollCall {
   }
 
   static typename Clock::time_point to_confirm(const State& state) {
-    return Clock::now() +
-           std::chrono::duration_cast<typename Clock::duration>(state.options.confirm_after);
+    return fedagent::detail::after(Clock::now(), state.options.confirm_after);
   }
 };
 

@@ -201,9 +201,7 @@ class Server {
   static awaitable<void> pause(State& state, Duration duration) {
     Waiter waiter(state.executor);
     state.changed.push_back(waiter);
-    const auto until = Store::clock_type::now() +
-                       std::chrono::duration_cast<typename Store::clock_type::duration>(duration);
-    state.watchdog.arm(waiter, until);
+    state.watchdog.arm(waiter, fedagent::detail::after(Store::clock_type::now(), duration));
     while (!waiter.verdict() && !state.stopped) {
       co_await waiter.wait();
     }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <memory>
 #include <string>
@@ -60,8 +59,7 @@ class ServerConnection final : public PolledConnection<Store, Stream> {
       } catch (...) {
         why = errc::internal;
       }
-      const auto cancelled = co_await boost::asio::this_coro::cancellation_state;
-      if (cancelled.cancelled() != boost::asio::cancellation_type::none) {
+      if (fedagent::detail::is_cancelled(co_await boost::asio::this_coro::cancellation_state)) {
         c->close();
       }
       auto ending = finish(c, why);

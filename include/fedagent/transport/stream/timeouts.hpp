@@ -68,7 +68,7 @@ class Timeouts final : private fedagent::detail::Deadlines<Clock>::Entry {
   const ConnectionOptions& options() const noexcept { return context_->connection_options; }
 
   static time_point after(Duration duration) noexcept {
-    return Clock::now() + std::chrono::duration_cast<typename Clock::duration>(duration);
+    return fedagent::detail::after(Clock::now(), duration);
   }
 
   void expect(Expecting what, Duration within) noexcept {

@@ -63,6 +63,9 @@ struct StoreState final : AgentContext<T, M, O> {
     if (store_options.admit && !store_options.admit(node_id)) {
       return errc::not_admitted;
     }
+    if (stopped) {  // by the admission
+      return errc::stopped;
+    }
     if (store_options.max_agents > 0 && agents.size() >= store_options.max_agents) {
       return errc::too_many_agents;
     }
@@ -78,11 +81,13 @@ struct StoreState final : AgentContext<T, M, O> {
     return errc::wrong_node;
   }
 
+  /// Makes the agent of this node, unless the admission has had it made.
   AgentPtr<Core> add(std::string_view node_id, std::shared_ptr<Context> context) {
-    auto core = Core::make(node_id, std::move(context));
-    agents.insert(core);
-    in_order.push_back(*core);
-    return core;
+    const auto [core, is_new] = agents.insert(Core::make(node_id, std::move(context)));
+    if (is_new) {
+      in_order.push_back(**core);
+    }
+    return *core;
   }
 
   bool remove(std::string_view node_id, errc reason) {

@@ -142,7 +142,7 @@ class Scene {
       }
       loop_.drain();
     }
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 3; ++i) {
       ManualClock::advance(40s);
       loop_.drain();
     }
@@ -157,10 +157,6 @@ class Scene {
       store_->stop();
       stopped_ = true;
     }
-  }
-  template <class F>
-  void post(F act) {
-    boost::asio::post(loop_.io, std::move(act));
   }
   void destroy() { store_.reset(); }
   void erase() {
@@ -493,8 +489,6 @@ class Scene {
 
 constexpr Deed<Scene> deeds[] = {
     {"stop the store", Effect::calls_the_store, [](Scene& scene) { scene.stop(); }},
-    {"stop the store at the next turn", Effect::none,
-     [](Scene& scene) { scene.post([&scene] { scene.stop(); }); }},
     {"destroy the store", Effect::destroys_the_store, [](Scene& scene) { scene.destroy(); }},
     {"erase the agents", Effect::calls_the_store, [](Scene& scene) { scene.erase(); }},
     {"send", Effect::calls_the_store, [](Scene& scene) { scene.send_more(); }},

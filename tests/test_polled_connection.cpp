@@ -244,11 +244,11 @@ TEST_CASE("stream server: no poll opens when the admission of its node stops the
   Served* running = nullptr;
   int admitted = 0;
   Served served({}, {.admit = [&](std::string_view) {
-    if (++admitted == 2) {
-      running->server.stop();
-    }
-    return true;
-  }});
+                  if (++admitted == 2) {
+                    running->server.stop();
+                  }
+                  return true;
+                }});
   running = &served;
   auto wire = served.meet("n1");
   REQUIRE(served.store.erase("n1"));  // so that the poll makes its agent anew
@@ -275,10 +275,9 @@ TEST_CASE("stream server: an observer may stop it when a new connection ends an 
   Watched store(loop.executor(), {}, OnStatus{&act});
   fs::Server<Watched> server(store);
   const auto connect = [&] {
-    std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
-    boost::asio::local::connect_pair(ends.first, ends.second);
-    boost::asio::co_spawn(loop.io, server.serve(std::move(ends.first)), boost::asio::detached);
-    return Wire(loop, std::move(ends.second));
+    auto [ours, theirs] = connected_pair(loop);
+    boost::asio::co_spawn(loop.io, server.serve(std::move(theirs)), boost::asio::detached);
+    return Wire(loop, std::move(ours));
   };
   auto old = connect();
   old.send(hello("n1", 1)).expect(FrameType::welcome);

@@ -28,6 +28,13 @@ using Store = fedagent::AgentStore<Transport>;
 using Server = fs::Server<Store>;
 using Socket = boost::asio::basic_stream_socket<boost::asio::local::stream_protocol, Executor>;
 
+/// The two ends of a connection.
+inline std::pair<Socket, Socket> connected_pair(Loop& loop) {
+  std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
+  boost::asio::local::connect_pair(ends.first, ends.second);
+  return ends;
+}
+
 inline Message task(std::string request_id, std::string body = "work") {
   Message message;
   message.request_id = std::move(request_id);
@@ -183,11 +190,7 @@ class Served {
       : store(loop.executor(), std::move(forwarder), store_options),
         server(store, with_faults(std::move(options))) {}
 
-  std::pair<Socket, Socket> pair() {
-    std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
-    boost::asio::local::connect_pair(ends.first, ends.second);
-    return ends;
-  }
+  std::pair<Socket, Socket> pair() { return connected_pair(loop); }
   template <class Layer = fs::Plain>
   Wire connect(Layer layer = {}) {
     auto [ours, theirs] = pair();

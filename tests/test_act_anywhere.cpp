@@ -142,7 +142,7 @@ class Scene {
       }
       loop_.drain();
     }
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 4; ++i) {
       ManualClock::advance(40s);
       loop_.drain();
     }

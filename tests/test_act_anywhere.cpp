@@ -100,27 +100,16 @@ class Scene {
 
   Scene(const Deed<Scene>& deed, std::size_t n, const Manner& manner)
       : code(deed.effect, n, [this, act = deed.act] { act(*this); }), manner_(manner) {
-    StoreOptions options;
+    auto options = acting_options(code);
     options.idle_expiry = 40s;
     options.relay_quota = 2;
-    options.admit = [this](std::string_view) {
-      code.called(Place::admission);
-      return true;
-    };
     options.agent.overflow = manner.overflow;
     options.agent.queued_on_disconnect = manner.queued;
     options.agent.polls = manner.polls;
     options.agent.max_queued_messages = 4;
-    options.agent.max_age = 60s;
-    options.agent.max_retries = 1;
-    options.agent.poll_timeout = 30s;
-    options.agent.poll_jitter = 0.0;
     ActingStore::forwarder_type forwarder;
     if (manner.forwards) {
-      forwarder = [this](MessagePtr) {
-        code.called(Place::handler);
-        return forward(this);
-      };
+      forwarder = acting_forwarder(code);
     }
     store_.emplace(loop_.executor(), options, Observer{&code, &tally_}, std::move(forwarder));
     fedagent::RoundsOptions<Message> rounds;
@@ -230,13 +219,6 @@ class Scene {
     Spawned<result<ReplyDisposition>> taken;
   };
 
-  static awaitable<result<void>> forward(Scene* scene) {
-    scene->code.called(Place::handler);
-    const auto executor = co_await boost::asio::this_coro::executor;
-    co_await boost::asio::post(executor, boost::asio::deferred);
-    scene->code.called(Place::handler);
-    co_return result<void>();
-  }
   static awaitable<int> poll_once(std::optional<ActingAgent> agent, fedagent::SessionId session,
                                   Takes how) {
     fedagent::Poll poll(*agent, session);
@@ -435,21 +417,12 @@ class Scene {
   }
 
   void end() {
-    if (store_) {
-      store_->for_each([](const ActingAgent& agent) { CHECK(agent.open_polls() == 0); });
-      CHECK(store_->counters().balanced());
-      CHECK((!stopped_ || store_->size() == 0));
-      store_->stop();
-      const auto counters = store_->counters();
-      CHECK(counters.balanced());
-      CHECK(counters.open_requests == 0);
-      CHECK(counters.queued == 0);
-      CHECK(counters.leased == 0);
+    check_no_poll(store_);
+    if (store_ && stopped_) {
+      CHECK(store_->size() == 0);
     }
-    loop_.drain();
-    loop_.io.restart();
-    loop_.io.poll();
-    CHECK(loop_.io.stopped());  // out of work
+    stop_and_check(store_);
+    check_out_of_work(loop_);
     for (const auto& wait : waits_) {
       INFO(wait.what);
       if (!wait.done()) {

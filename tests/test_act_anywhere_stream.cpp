@@ -24,13 +24,17 @@ using namespace test::stream;
 using namespace std::chrono_literals;
 using fs::FrameType;
 using test::act_in_every_call;
+using test::acting_forwarder;
+using test::acting_options;
 using test::awaitable;
+using test::check_no_poll;
+using test::check_out_of_work;
 using test::Deed;
 using test::Effect;
 using test::Loop;
 using test::ManualClock;
 using test::Place;
-using test::result;
+using test::stop_and_check;
 using test::UserCode;
 
 using Observer = test::ActingObserver<Message>;
@@ -72,22 +76,11 @@ class Scene {
 
   Scene(const Deed<Scene>& deed, std::size_t n, const Manner& manner)
       : code(deed.effect, n, [this, act = deed.act] { act(*this); }), manner_(manner) {
-    fedagent::StoreOptions options;
-    options.admit = [this](std::string_view) {
-      code.called(Place::admission);
-      return true;
-    };
-    options.agent.max_age = 60s;
-    options.agent.max_retries = 1;
-    options.agent.poll_timeout = 30s;
-    options.agent.poll_jitter = 0.0;
+    auto options = acting_options(code);
     options.agent.polls = manner.polls;
     ActingStore::forwarder_type forwarder;
     if (manner.forwards) {
-      forwarder = [this](MessagePtr) {
-        code.called(Place::handler);
-        return forward(this);
-      };
+      forwarder = acting_forwarder(code);
     }
     store_.emplace(loop_.executor(), options, Observer{&code, &tally_}, std::move(forwarder));
     fs::ServerOptions server_options;
@@ -104,7 +97,7 @@ class Scene {
     for (const auto& act : acts()) {
       act();
       if (stopped_) {
-        check_no_poll();
+        check_no_poll(store_);
       }
     }
     ManualClock::advance(40s);
@@ -167,14 +160,6 @@ class Scene {
   }
 
  private:
-  static awaitable<result<void>> forward(Scene* scene) {
-    scene->code.called(Place::handler);
-    const auto executor = co_await boost::asio::this_coro::executor;
-    co_await boost::asio::post(executor, boost::asio::deferred);
-    scene->code.called(Place::handler);
-    co_return result<void>();
-  }
-
   std::vector<std::function<void()>> acts() {
     return {
         [this] { connect(hello("n1")); },
@@ -284,11 +269,6 @@ class Scene {
     }
   }
 
-  void check_no_poll() const {
-    if (store_) {
-      store_->for_each([](const auto& agent) { CHECK(agent.open_polls() == 0); });
-    }
-  }
   void end() {
     polls_.clear();
     stop_server();
@@ -303,19 +283,9 @@ class Scene {
       CHECK(server_->counters().open == 0);
       CHECK(server_->counters().incoming_bytes == 0);
     }
-    if (store_) {
-      check_no_poll();
-      store_->stop();
-      const auto counters = store_->counters();
-      CHECK(counters.balanced());
-      CHECK(counters.open_requests == 0);
-      CHECK(counters.queued == 0);
-      CHECK(counters.leased == 0);
-    }
-    loop_.drain();
-    loop_.io.restart();
-    loop_.io.poll();
-    CHECK(loop_.io.stopped());  // out of work
+    check_no_poll(store_);
+    stop_and_check(store_);
+    check_out_of_work(loop_);
     requests_.check_ended();
     CHECK(tally_.balanced());
     destroy_store();

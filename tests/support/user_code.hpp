@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 #include <algorithm>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -232,6 +236,64 @@ class Requests {
   std::deque<Receipt_> receipts_{};
   std::vector<std::weak_ptr<const M>> made_{};
 };
+
+/// Options with an admission that is user code, and in which everything ends in its time.
+inline fedagent::StoreOptions acting_options(UserCode& code) {
+  fedagent::StoreOptions options;
+  options.admit = [&code](std::string_view) {
+    code.called(Place::admission);
+    return true;
+  };
+  options.agent.max_age = 60s;
+  options.agent.max_retries = 1;
+  options.agent.poll_timeout = 30s;
+  options.agent.poll_jitter = 0.0;
+  return options;
+}
+
+inline awaitable<result<void>> forward(UserCode* code) {
+  code->called(Place::handler);
+  const auto executor = co_await boost::asio::this_coro::executor;
+  co_await boost::asio::post(executor, boost::asio::deferred);
+  code->called(Place::handler);
+  co_return result<void>();
+}
+/// A forwarder that is user code, when it is called, begins, and goes on.
+inline auto acting_forwarder(UserCode& code) {
+  return [&code](const auto& /*message*/) {
+    code.called(Place::handler);
+    return forward(&code);
+  };
+}
+
+/// What must hold when no poll goes on.
+template <class Store_>
+void check_no_poll(const std::optional<Store_>& store) {
+  if (store) {
+    store->for_each([](const auto& agent) { CHECK(agent.open_polls() == 0); });
+  }
+}
+/// Stops the store, and checks what must hold then.
+template <class Store_>
+void stop_and_check(std::optional<Store_>& store) {
+  if (store) {
+    CHECK(store->counters().balanced());
+    store->stop();
+    const auto counters = store->counters();
+    CHECK(counters.balanced());
+    CHECK(counters.open_requests == 0);
+    CHECK(counters.queued == 0);
+    CHECK(counters.leased == 0);
+    CHECK(store->size() == 0);
+  }
+}
+/// Nothing is left to do, not even at a later time.
+inline void check_out_of_work(Loop& loop) {
+  loop.drain();
+  loop.io.restart();
+  loop.io.poll();
+  CHECK(loop.io.stopped());
+}
 
 /// Lets user code do the deed in its first call, in its second, and so on to the last.
 /**

@@ -63,7 +63,7 @@ void take(ActingAgent::task_type task, Takes how) {
 /// A poll without a coroutine.
 class Parked final : public ParkedPoll {
  public:
-  Parked(Loop& loop, Takes how) : loop_(&loop), how_(how) {}
+  Parked(Loop& loop, Takes how, int tasks) : loop_(&loop), how_(how), tasks_(tasks) {}
 
   void open_at(const ActingAgent& agent, fedagent::SessionId session) {
     if (!this->open(agent, session)) {
@@ -80,11 +80,14 @@ class Parked final : public ParkedPoll {
     });
   }
   void look() {
-    auto got = this->try_get_task();
-    if (!got) {
-      return;
-    }
-    if (*got) {
+    for (; tasks_ > 0 && this->is_open(); --tasks_) {
+      auto got = this->try_get_task();
+      if (!got) {
+        return;
+      }
+      if (!*got) {
+        break;
+      }
       take(*std::move(*got), how_);
     }
     this->close();
@@ -92,6 +95,7 @@ class Parked final : public ParkedPoll {
 
   Loop* loop_;
   Takes how_;
+  int tasks_;
 };
 
 class Scene {
@@ -130,6 +134,9 @@ class Scene {
       } catch (const Thrown&) {  // by an admission, or there is no way to go on
       }
       loop_.drain();
+      if (stopped_) {
+        check_ended();
+      }
     }
     for (int i = 0; i < 4; ++i) {
       ManualClock::advance(40s);
@@ -147,7 +154,10 @@ class Scene {
       stopped_ = true;
     }
   }
-  void destroy() { store_.reset(); }
+  void destroy() {
+    stopped_ = true;
+    store_.reset();
+  }
   void erase() {
     for (const auto* const node : {"a", "b", "c"}) {
       if (store_) {
@@ -220,13 +230,16 @@ class Scene {
   };
 
   static awaitable<int> poll_once(std::optional<ActingAgent> agent, fedagent::SessionId session,
-                                  Takes how) {
+                                  Takes how, int tasks) {
     fedagent::Poll poll(*agent, session);
     agent.reset();
-    auto getting = poll.get_task();
-    auto task = co_await std::move(getting);
-    if (task) {
-      take(*std::move(task), how);
+    for (bool more = true; more && tasks > 0; --tasks) {
+      auto getting = poll.get_task();
+      auto task = co_await std::move(getting);
+      more = task.has_value();
+      if (more) {
+        take(*std::move(task), how);
+      }
     }
     co_return 0;
   }
@@ -269,13 +282,11 @@ class Scene {
           reply("nobody", {.request_id = "asked"});
           reply("a", {.request_id = "1", .source = "b"});
         },
-        [this] { poll("a", 1, Takes::delivers); },  // "1", or what took its place
-        [this] {
-          // The session before has lost what it was given.
-          poll("a", 2, Takes::loses);
-          poll("a", 2, Takes::loses);  // its last attempt
-          poll("a", 2, Takes::cannot_encode);
-        },
+        // Each session loses what the one before it was given, at last for good.
+        [this] { poll("a", 1, Takes::delivers, 2); },
+        [this] { poll("a", 2, Takes::delivers, 2); },
+        [this] { poll("a", 3, Takes::loses, 2); },
+        [this] { poll("a", 3, Takes::cannot_encode); },
         [this] { store().broadcast(requests_.make({.body = "to all"})); },
         [this] {
           reply("b", {.request_id = "of b", .body = "share", .destination = "a"});
@@ -285,7 +296,7 @@ class Scene {
         },
         [this] {
           for (int i = 0; i < 5; ++i) {
-            poll("a", 2, Takes::delivers);
+            poll("a", 3, Takes::delivers);
           }
         },
         [this] { serve_feedback(store(), "a", std::string("feedback")); },
@@ -307,7 +318,7 @@ class Scene {
           ask({"a", "b", "c"}, policy);
         },
         [this] {
-          poll("a", 2, Takes::delivers);
+          poll("a", 3, Takes::delivers);
           poll("b", 1, Takes::delivers);
           poll("b", 1, Takes::delivers);
           reply("a", {.request_id = "round", .body = "error"});
@@ -327,8 +338,8 @@ class Scene {
         },
         [this] {
           send("a", "to the new agent");
-          poll("a", 3, Takes::delivers);
-          poll("a", 3, Takes::delivers);
+          poll("a", 4, Takes::delivers);
+          poll("a", 4, Takes::delivers);
         },
     };
   }
@@ -363,7 +374,7 @@ class Scene {
       (void)there->try_send(requests_.make({.body = "note"}));
     }
   }
-  void poll(const std::string& node, fedagent::SessionId session, Takes how) {
+  void poll(const std::string& node, fedagent::SessionId session, Takes how, int tasks = 1) {
     if (!store_) {
       return;
     }
@@ -372,9 +383,9 @@ class Scene {
       return;
     }
     if (manner_.parked) {
-      parked_.emplace_back(loop_, how).open_at(*there, session);
+      parked_.emplace_back(loop_, how, tasks).open_at(*there, session);
     } else {
-      spawn("poll of " + node, poll_once(*there, session, how));
+      spawn("poll of " + node, poll_once(*there, session, how, tasks));
     }
   }
   void reply(const std::string& node, Message message) {
@@ -416,6 +427,15 @@ class Scene {
     return spawned;
   }
 
+  /// What must hold as soon as the store has stopped.
+  void check_ended() const {
+    for (const auto& wait : waits_) {
+      if (!wait.done()) {
+        FAIL_CHECK("this wait has not ended: ", wait.what);
+      }
+    }
+    CHECK(std::ranges::none_of(parked_, &Parked::is_open));
+  }
   void end() {
     check_no_poll(store_);
     if (store_ && stopped_) {
@@ -423,12 +443,7 @@ class Scene {
     }
     stop_and_check(store_);
     check_out_of_work(loop_);
-    for (const auto& wait : waits_) {
-      INFO(wait.what);
-      if (!wait.done()) {
-        FAIL_CHECK("this wait has not ended");
-      }
-    }
+    check_ended();
     for (const auto& reply : replies_) {
       if (reply.taken.done() && !reply.taken.threw() && reply.taken.value() &&
           *reply.taken.value() == ReplyDisposition::forwarded) {

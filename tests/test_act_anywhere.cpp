@@ -476,9 +476,9 @@ class Scene {
 };
 
 constexpr Deed<Scene> deeds[] = {
-    {"stop the store", Effect::calls_the_store, [](Scene& scene) { scene.stop(); }},
+    {"stop the store", Effect::ends_agents, [](Scene& scene) { scene.stop(); }},
     {"destroy the store", Effect::destroys_the_store, [](Scene& scene) { scene.destroy(); }},
-    {"erase the agents", Effect::calls_the_store, [](Scene& scene) { scene.erase(); }},
+    {"erase the agents", Effect::ends_agents, [](Scene& scene) { scene.erase(); }},
     {"send", Effect::calls_the_store, [](Scene& scene) { scene.send_more(); }},
     {"flush", Effect::calls_the_store, [](Scene& scene) { scene.flush(); }},
     {"poll", Effect::calls_the_store, [](Scene& scene) { scene.poll_more(); }},

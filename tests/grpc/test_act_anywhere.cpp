@@ -28,6 +28,7 @@ namespace fedbiomed = fedagent::fedbiomed;
 using namespace std::chrono_literals;
 using fedbiomed::Message;
 using test::act_in_every_call;
+using test::acting_forwarder;
 using test::acting_options;
 using test::check_no_poll;
 using test::check_out_of_work;
@@ -180,15 +181,10 @@ class Scene {
  public:
   static constexpr std::size_t least_calls = 5;
 
-  /// @param forwards By the user; else the store relays.
-  Scene(const Deed<Scene>& deed, std::size_t n, bool forwards)
+  Scene(const Deed<Scene>& deed, std::size_t n)
       : code(deed.effect, n, [this, act = deed.act] { act(*this); }) {
-    Store::forwarder_type forwarder;
-    if (forwards) {
-      forwarder = test::acting_forwarder(code);
-    }
     store_.emplace(loop_.executor(), acting_options(code), Observer{&code, &tally_},
-                   std::move(forwarder));
+                   acting_forwarder(code));
     server_ = std::make_shared<Server>(*store_, loop_);
   }
   Scene(const Scene&) = delete;
@@ -383,9 +379,9 @@ class Scene {
 
 constexpr Deed<Scene> deeds[] = {
     {"stop the server", Effect::none, [](Scene& scene) { scene.stop_server(); }},
-    {"stop the store", Effect::calls_the_store, [](Scene& scene) { scene.stop_store(); }},
+    {"stop the store", Effect::ends_agents, [](Scene& scene) { scene.stop_store(); }},
     {"destroy the store", Effect::destroys_the_store, [](Scene& scene) { scene.destroy_store(); }},
-    {"erase the agents", Effect::calls_the_store, [](Scene& scene) { scene.erase(); }},
+    {"erase the agents", Effect::ends_agents, [](Scene& scene) { scene.erase(); }},
     {"send", Effect::calls_the_store, [](Scene& scene) { scene.send_more(); }},
     {"poll", Effect::calls_the_store, [](Scene& scene) { scene.poll_more(); }},
     {"the clients leave", Effect::calls_the_store, [](Scene& scene) { scene.leave(); }},
@@ -397,7 +393,6 @@ constexpr Deed<Scene> deeds[] = {
 
 TEST_CASE("act anywhere: code of the user may do anything while the Fed-BioMed service serves") {
   for (const auto& deed : deeds) {
-    act_in_every_call(deed, false);
-    act_in_every_call(deed, true);
+    act_in_every_call(deed);
   }
 }

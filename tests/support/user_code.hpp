@@ -34,6 +34,8 @@ enum class Place {
   admission,
   /// The owner's hook for a connection that failed: it does not throw.
   connection_error,
+  /// The end of a message: it does not throw.
+  message_end,
   /// An outcome, a receipt, a forwarder, what a round asks for: it may do anything, and throw.
   handler,
 };
@@ -44,6 +46,8 @@ enum class Effect {
   none,
   /// It calls the agent or its store: a hook does not.
   calls_the_store,
+  /// The same; it is worth the time to try it at the end of each message too.
+  ends_agents,
   /// It takes the store away.
   destroys_the_store,
   throws,
@@ -91,11 +95,14 @@ class UserCode {
       case Effect::none:
         return true;
       case Effect::calls_the_store:
+        return place != Place::hook && place != Place::feedback && place != Place::message_end;
+      case Effect::ends_agents:
         return place != Place::hook && place != Place::feedback;
       case Effect::destroys_the_store:
         return place == Place::handler;
       case Effect::throws:
-        return place != Place::hook && place != Place::connection_error;
+        return place != Place::hook && place != Place::connection_error &&
+               place != Place::message_end;
     }
     return false;
   }
@@ -188,7 +195,10 @@ class Requests {
 
   /// A message that must be gone at the end.
   fedagent::MessagePtr<M> make(M message) {
-    auto made = std::make_shared<const M>(std::move(message));
+    const std::shared_ptr<const M> made(new M(std::move(message)), [code = code_](const M* ended) {
+      delete ended;
+      code->called(Place::message_end);
+    });
     made_.push_back(made);
     return made;
   }

@@ -165,15 +165,6 @@ class Node {
   std::vector<std::pair<std::string, fs::ReplyResult>> results;
 };
 
-std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
-  return frame(FrameType::welcome, encode(welcome));
-}
-std::string result_frame(const fs::ReplyResult& result) {
-  return frame(FrameType::reply_result, fs::encode(result));
-}
-std::string poll_end(error_code error) {
-  return frame(FrameType::poll_end, fs::encode_error(error));
-}
 std::string id_of(const Frame& got) {
   const auto head = fs::decode_chunk_head(
       {reinterpret_cast<const unsigned char*>(got.payload.data()), fs::ChunkHead::encoded_size});
@@ -698,6 +689,14 @@ TEST_CASE("stream client: it can be stopped, cancelled and destroyed at any poin
       CHECK(served.store.counters().balanced());
     }
   }
+}
+
+TEST_CASE("stream client: a connector may stop it before it waits for anything") {
+  test::Loop loop;
+  Node node(loop, options_of("n1"));
+  node.network->accept = [&](Socket) { node.client->stop(); };
+  node.run();
+  CHECK(node.running.value() == errc::stopped);
 }
 
 TEST_CASE("stream client: it may run once at a time") {

@@ -78,6 +78,17 @@ inline std::string hello(std::string node_id, std::uint64_t instance = 1,
   return frame(fs::FrameType::hello, encode(hello));
 }
 
+/// What a server says.
+inline std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
+  return frame(fs::FrameType::welcome, encode(welcome));
+}
+inline std::string result_frame(const fs::ReplyResult& result) {
+  return frame(fs::FrameType::reply_result, fs::encode(result));
+}
+inline std::string poll_end(boost::system::error_code error) {
+  return frame(fs::FrameType::poll_end, fs::encode_error(error));
+}
+
 struct Frame {
   fs::FrameType type = fs::FrameType::error;
   bool last = false;

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <boost/asio/post.hpp>
 #include <deque>
 #include <functional>
 #include <memory>

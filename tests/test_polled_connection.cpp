@@ -244,11 +244,11 @@ TEST_CASE("stream server: no poll opens when the admission of its node stops the
   Served* running = nullptr;
   int admitted = 0;
   Served served({}, {.admit = [&](std::string_view) {
-                  if (++admitted == 2) {
-                    running->server.stop();
-                  }
-                  return true;
-                }});
+    if (++admitted == 2) {
+      running->server.stop();
+    }
+    return true;
+  }});
   running = &served;
   auto wire = served.meet("n1");
   REQUIRE(served.store.erase("n1"));  // so that the poll makes its agent anew

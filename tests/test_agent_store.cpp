@@ -259,6 +259,41 @@ TEST_CASE("A8: an empty, an over-long or a refused id gets no agent, nor does on
   CHECK(store.retrieve("c"));
 }
 
+TEST_CASE("A8: an admission may stop its store, which then makes no agent") {
+  Loop loop;
+  std::optional<Store> store;
+  StoreOptions options;
+  options.admit = [&](std::string_view) {
+    store->stop();
+    return true;
+  };
+  store.emplace(loop.executor(), options);
+  CHECK(store->retrieve("a").error() == errc::stopped);
+  CHECK(store->size() == 0);
+}
+
+TEST_CASE("A8 A2: an admission may ask for the agent itself, and there is one") {
+  Loop loop;
+  std::optional<Store> store;
+  std::optional<Agent> inner;
+  StoreOptions options;
+  options.admit = [&](std::string_view node_id) {
+    if (!inner) {
+      inner.emplace("not the one", loop.executor());
+      inner = store->retrieve(node_id).value();
+    }
+    return true;
+  };
+  store.emplace(loop.executor(), options);
+  const auto agent = store->retrieve("a").value();
+  CHECK(agent == inner);
+  CHECK(store->size() == 1);
+  inner.reset();
+  CHECK(store->erase("a"));
+  CHECK(store->size() == 0);
+  CHECK(agent.try_send(message("1")).error() == errc::removed);
+}
+
 TEST_CASE(
     "A8: by default an id has at most 255 bytes, of whatever kind, and agents have no limit") {
   Loop loop;

@@ -268,10 +268,9 @@ TEST_CASE("stream server: an observer may stop it when a new connection ends an 
   Watched store(loop.executor(), {}, OnStatus{&act});
   fs::Server<Watched> server(store);
   const auto connect = [&] {
-    std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
-    boost::asio::local::connect_pair(ends.first, ends.second);
-    boost::asio::co_spawn(loop.io, server.serve(std::move(ends.first)), boost::asio::detached);
-    return Wire(loop, std::move(ends.second));
+    auto [ours, theirs] = connected_pair(loop);
+    boost::asio::co_spawn(loop.io, server.serve(std::move(theirs)), boost::asio::detached);
+    return Wire(loop, std::move(ours));
   };
   auto old = connect();
   old.send(hello("n1", 1)).expect(FrameType::welcome);

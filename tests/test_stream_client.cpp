@@ -111,10 +111,6 @@ fs::ClientOptions options_of(const std::string& node_id) {
   return options;
 }
 
-std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
-  return frame(FrameType::welcome, encode(welcome));
-}
-
 /// A client on a driven loop, with a network of its own.
 class Node {
  public:
@@ -175,12 +171,6 @@ class Node {
   std::vector<std::pair<std::string, fs::ReplyResult>> results;
 };
 
-std::string result_frame(const fs::ReplyResult& result) {
-  return frame(FrameType::reply_result, fs::encode(result));
-}
-std::string poll_end(error_code error) {
-  return frame(FrameType::poll_end, fs::encode_error(error));
-}
 std::string id_of(const Frame& got) {
   const auto head = fs::decode_chunk_head(
       {reinterpret_cast<const unsigned char*>(got.payload.data()), fs::ChunkHead::encoded_size});
@@ -693,6 +683,14 @@ TEST_CASE("stream client: it can be stopped, cancelled and destroyed at any poin
       CHECK(served.store.counters().balanced());
     }
   }
+}
+
+TEST_CASE("stream client: a connector may stop it before it waits for anything") {
+  test::Loop loop;
+  Node node(loop, options_of("n1"));
+  node.network->accept = [&](Socket) { node.client->stop(); };
+  node.run();
+  CHECK(node.running.value() == errc::stopped);
 }
 
 TEST_CASE("stream client: it may run once at a time") {

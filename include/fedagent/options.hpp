@@ -103,7 +103,8 @@ struct StoreOptions {
   /// The most messages relayed from one node to another that are under way: queued, or not
   /// confirmed yet. Zero: no limit.
   std::size_t relay_quota = 0;
-  /// Whether an unknown id may have an agent. Empty: every id may.
+  /// Whether an unknown id may have an agent. Empty: every id may. It may use the store, and stop
+  /// it, but not destroy it; what it throws goes to whoever asked for the agent.
   std::function<bool(std::string_view node_id)> admit{};
 };
 

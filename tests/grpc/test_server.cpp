@@ -323,6 +323,23 @@ TEST_CASE("Polls that are none are INVALID_ARGUMENT") {
   CHECK(nobody->status().error_code() == StatusCode::INVALID_ARGUMENT);
 }
 
+TEST_CASE("An admission may stop the server, and its poll ends with UNAVAILABLE") {
+  Fixture* running = nullptr;
+  fedagent::StoreOptions options;
+  options.admit = [&](std::string_view) {
+    running->server->stop();
+    return true;
+  };
+  Fixture f(options);
+  running = &f;
+  const auto poll = f.call(get_task_unary, fedbiomed::encode(fedbiomed::TaskRequest{"N", "7"}));
+  poll->end_writes();
+  f.until([&] { return poll->done(); });
+  CHECK(poll->status().error_code() == StatusCode::UNAVAILABLE);
+  REQUIRE(f.store->get("N"));
+  CHECK(f.store->get("N")->open_polls() == 0);
+}
+
 TEST_CASE("Who is not admitted, or one too many, is told so") {
   fedagent::StoreOptions options;
   options.max_agents = 1;

@@ -28,6 +28,13 @@ using Store = fedagent::AgentStore<Transport>;
 using Server = fs::Server<Store>;
 using Socket = boost::asio::basic_stream_socket<boost::asio::local::stream_protocol, Executor>;
 
+/// The two ends of a connection.
+inline std::pair<Socket, Socket> connected_pair(Loop& loop) {
+  std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
+  boost::asio::local::connect_pair(ends.first, ends.second);
+  return ends;
+}
+
 inline Message task(std::string request_id, std::string body = "work") {
   Message message;
   message.request_id = std::move(request_id);
@@ -69,6 +76,17 @@ inline std::string hello(std::string node_id, std::uint64_t instance = 1,
   hello.attempt = attempt;
   hello.node_id = std::move(node_id);
   return frame(fs::FrameType::hello, encode(hello));
+}
+
+/// What a server says.
+inline std::string welcome(fs::Welcome welcome = {.ping_interval_ms = 4000}) {
+  return frame(fs::FrameType::welcome, encode(welcome));
+}
+inline std::string result_frame(const fs::ReplyResult& result) {
+  return frame(fs::FrameType::reply_result, fs::encode(result));
+}
+inline std::string poll_end(boost::system::error_code error) {
+  return frame(fs::FrameType::poll_end, fs::encode_error(error));
 }
 
 struct Frame {
@@ -183,11 +201,7 @@ class Served {
       : store(loop.executor(), std::move(forwarder), store_options),
         server(store, with_faults(std::move(options))) {}
 
-  std::pair<Socket, Socket> pair() {
-    std::pair<Socket, Socket> ends{Socket(loop.executor()), Socket(loop.executor())};
-    boost::asio::local::connect_pair(ends.first, ends.second);
-    return ends;
-  }
+  std::pair<Socket, Socket> pair() { return connected_pair(loop); }
   template <class Layer = fs::Plain>
   Wire connect(Layer layer = {}) {
     auto [ours, theirs] = pair();

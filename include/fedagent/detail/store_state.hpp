@@ -43,6 +43,7 @@ struct StoreState final : AgentContext<T, M, O> {
   };
 
   using Context::Context;
+  using Context::store_options;
 
   /// The agent of this node, or null.
   AgentPtr<Core> find(std::string_view node_id) const {
@@ -60,13 +61,16 @@ struct StoreState final : AgentContext<T, M, O> {
     if (stopped) {
       return errc::stopped;
     }
-    if (node_id.empty() || node_id.size() > this->store_options.max_node_id_length) {
+    if (node_id.empty() || node_id.size() > store_options.max_node_id_length) {
       return errc::bad_node_id;
     }
-    if (this->store_options.admit && !this->store_options.admit(node_id)) {
+    if (store_options.admit && !store_options.admit(node_id)) {
       return errc::not_admitted;
     }
-    if (this->store_options.max_agents > 0 && agents.size() >= this->store_options.max_agents) {
+    if (stopped) {  // by the admission
+      return errc::stopped;
+    }
+    if (store_options.max_agents > 0 && agents.size() >= store_options.max_agents) {
       return errc::too_many_agents;
     }
     return {};
@@ -89,11 +93,13 @@ struct StoreState final : AgentContext<T, M, O> {
     return errc::wrong_node;
   }
 
+  /// Makes the agent of this node, unless the admission has had it made.
   AgentPtr<Core> add(std::string_view node_id, std::shared_ptr<Context> context) {
-    auto core = Core::make(node_id, std::move(context));
-    agents.insert(core);
-    in_order.push_back(*core);
-    return core;
+    const auto [core, is_new] = agents.insert(Core::make(node_id, std::move(context)));
+    if (is_new) {
+      in_order.push_back(**core);
+    }
+    return *core;
   }
 
   bool remove(std::string_view node_id, errc reason) {
@@ -134,8 +140,7 @@ struct StoreState final : AgentContext<T, M, O> {
     }
     RelayHandler handler{relays, {std::string(source), std::string(core->id)}, std::move(receipt)};
     const auto pair = handler.pair;
-    if (this->store_options.relay_quota > 0 &&
-        relays->of(pair) >= this->store_options.relay_quota) {
+    if (store_options.relay_quota > 0 && relays->of(pair) >= store_options.relay_quota) {
       return make_error_code(errc::quota_exceeded);
     }
     const SendOptions<typename Core::clock_type>

@@ -52,6 +52,9 @@ class PollCall {
     if (!agent) {
       co_return agent.error();
     }
+    if (state->store == nullptr) {
+      co_return make_error_code(fedagent::errc::stopped);  // by the user's admission
+    }
     state->nodes.tidy(state->store->size(),
                       [&](const auto& id) { return state->store->get(id).has_value(); });
     NodeTable::OpenPoll open(state->nodes, request.node, version, call->peer());

@@ -229,6 +229,9 @@ class Client {
     if (thrown) {
       outcome->stream.emplace(thrown);
     }
+    // A connector that has stopped the client before its first wait: what Asio does after this
+    // would throw out of the loop (Boost 1.81).
+    co_await boost::asio::this_coro::throw_if_cancelled(false);
   }
 
   template <class Handler>

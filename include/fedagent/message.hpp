@@ -6,8 +6,18 @@
 #include <memory>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 namespace fedagent {
+
+namespace detail {
+
+/// Whether a function of this result gives a view of what is kept elsewhere, and no string of its
+/// own.
+template <class T>
+inline constexpr bool is_view = std::is_reference_v<T> || std::is_trivially_destructible_v<T>;
+
+}  // namespace detail
 
 /// What the library must know of a message. Specialise it for a type that you cannot change.
 /**
@@ -33,7 +43,7 @@ struct message_traits {
              requires { std::string_view(message.request_id); }
   {
     if constexpr (requires { message.request_id(); }) {
-      static_assert(!std::is_same_v<decltype(message.request_id()), std::string>,
+      static_assert(detail::is_view<decltype(message.request_id())>,
                     "fedagent: request_id() must return a view of a string that the message keeps");
       return message.request_id();
     } else {
@@ -43,6 +53,9 @@ struct message_traits {
 
   static constexpr std::string_view destination(const M& message) {
     if constexpr (requires { std::string_view(message.destination()); }) {
+      static_assert(
+          detail::is_view<decltype(message.destination())>,
+          "fedagent: destination() must return a view of a string that the message keeps");
       return message.destination();
     } else if constexpr (requires { std::string_view(message.destination); }) {
       return message.destination;
@@ -53,6 +66,8 @@ struct message_traits {
 
   static constexpr std::string_view source(const M& message) {
     if constexpr (requires { std::string_view(message.source()); }) {
+      static_assert(detail::is_view<decltype(message.source())>,
+                    "fedagent: source() must return a view of a string that the message keeps");
       return message.source();
     } else if constexpr (requires { std::string_view(message.source); }) {
       return message.source;
@@ -108,6 +123,12 @@ constexpr std::string_view awaited_id(const M& message) {
              ? std::string_view(message_traits<M>::request_id(message))
              : std::string_view();
 }
+
+template <class M>
+inline constexpr bool keeps_its_strings =
+    is_view<decltype(message_traits<M>::request_id(std::declval<const M&>()))> &&
+    is_view<decltype(message_traits<M>::destination(std::declval<const M&>()))> &&
+    is_view<decltype(message_traits<M>::source(std::declval<const M&>()))>;
 
 /// Whether a reply tells of an error; a specialisation of the traits need not say.
 template <Message M>

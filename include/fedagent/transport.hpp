@@ -97,14 +97,14 @@ class Received {
   template <class Given>
     requires std::convertible_to<Given, MessagePtr<M>> ||
              std::convertible_to<Given, typename T::wire_type>
-  Received(Given reply) : message_(decoded(std::move(reply))) {}
+  Received(Given reply) : message_(decoded(reply)) {}
 
   /// The message, or what `decode` says is wrong with it.
   const Outcome<M>& message() const noexcept { return message_; }
 
  private:
   template <class Given>
-  static Outcome<M> decoded(Given&& reply) {
+  static Outcome<M> decoded(Given& reply) {
     if constexpr (std::convertible_to<Given, MessagePtr<M>>) {
       return MessagePtr<M>(std::move(reply));
     } else {
@@ -164,6 +164,8 @@ struct check_parameters {
   static_assert(HasMessageTraits<M>,
                 "fedagent: message_traits must provide destination(message), source(message) and "
                 "size(message)");
+  static_assert(!HasRequestId<M> || !HasMessageTraits<M> || keeps_its_strings<M>,
+                "fedagent: message_traits must return views of strings that the message keeps");
   using type = void;
 };
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the Fed-BioMed server costs for a round trip, beside gRPC alone (W7).
+"""What the Fed-BioMed server costs for a round trip, beside a server without agents (W7).
 
 Two servers take the same calls from the same nodes: `bare` is gRPC's callback API without agents,
 `fedagent` is the library's server with a store. What the bare one leaves out is said at the top of its

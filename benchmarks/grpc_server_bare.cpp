@@ -1,4 +1,4 @@
-// A server of gRPC alone for the same calls as the library's Fed-BioMed server: no agents, no
+// A server on gRPC for the same calls as the library's Fed-BioMed server: no agents, no
 // queue, no lease, no reply table, no executor. gRPC's own threads do all, by its callback API and
 // without generated code. It does what is the user's in any server, each with one copy: the bytes
 // of a request are made anew, and those of a reply are one string. It finds out which node has
@@ -140,7 +140,7 @@ class ReplyReactor final : public ::grpc::ServerGenericBidiReactor {
 
   void OnReadDone(bool ok) override {
     if (ok) {
-      reply_ = joined(chunk_);
+      reply_ += joined(chunk_);
       return StartRead(&chunk_);
     }
     StartWriteAndFinish(&bench_.empty, ::grpc::WriteOptions(), ::grpc::Status::OK);

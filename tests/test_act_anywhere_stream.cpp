@@ -326,7 +326,7 @@ TEST_CASE("act anywhere: code of the user may do anything while the server serve
 }
 
 TEST_CASE("act anywhere: code of the user may do anything while the server serves other streams") {
-  for (const auto& deed : std::span(deeds).subspan(1, 5)) {  // the others find no other code here
+  for (const auto& deed : deeds) {
     act_in_every_call(
         deed,
         Manner{.sockets = false, .forwards = true, .polls = fedagent::PollPolicy::oldest_first});

@@ -277,6 +277,8 @@ TEST_CASE("A8 A2: an admission may ask for the agent itself, and there is one") 
   std::optional<Store> store;
   std::optional<Agent> inner;
   StoreOptions options;
+  SUBCASE("which may be one too many for two") { options.max_agents = 1; }
+  SUBCASE("without a limit") {}
   options.admit = [&](std::string_view node_id) {
     if (!inner) {
       inner.emplace("not the one", loop.executor());

@@ -404,6 +404,27 @@ TEST_CASE("D21: the reply of one node does not answer the same id at another") {
   CHECK(outcomes.count("b") == 0);
 }
 
+// A wire that is a pointer to a message: it converts to a decoded one, and is none.
+struct Checking : Transport {
+  using wire_type = std::unique_ptr<Message>;
+  static result<Message> decode(wire_type wire) {
+    if (wire->body == "forged") {
+      return make_error_code(errc::not_encodable);
+    }
+    return *std::move(wire);
+  }
+};
+
+TEST_CASE("reply: what is of the wire's type is decoded, also when it converts to a message") {
+  Loop loop;
+  const fedagent::NodeAgent<Checking> agent("n", loop.executor());
+  const auto reply = [](const char* body) {
+    return std::make_unique<Message>(Message{.request_id = "r1", .body = body});
+  };
+  CHECK(agent.try_on_reply(reply("forged")).error() == errc::not_encodable);
+  CHECK(agent.try_on_reply(reply("good")).value() == ReplyDisposition::unexpected);
+}
+
 // ---- replies and deliveries
 
 TEST_CASE("reply: it confirms a delivery in every state, also one whose lease had died") {

@@ -722,6 +722,20 @@ TEST_CASE("C16: sends that are still on their way when the agent goes tell that 
   CHECK(throws.get().error() == errc::stopped);
 }
 
+TEST_CASE("C16: a future that is kept keeps nothing of what was sent") {
+  Story story;
+  auto held = std::make_shared<int>();
+  const std::weak_ptr<int> handler_is_there = held;
+  const auto handler = [held = std::move(held)](const Agent::outcome_type&) {};
+  auto refused = story.agent->send(story.make(""), handler);
+  auto flushed = story.agent->flush("r1");
+  story.loop.drain();
+  CHECK(story.alive() == 0);
+  CHECK(handler_is_there.use_count() == 1);  // that of this test
+  CHECK(refused.get().error() == errc::request_id_missing);
+  CHECK_FALSE(flushed.get());
+}
+
 // ---- age, retries, order: how a delivery fails (H5 to H10)
 
 TEST_CASE("H10: a message that is not delivered within its age ends as expired, and not earlier") {

@@ -62,6 +62,37 @@ TEST_CASE("poll: a task in hand that nobody has looked at is not charged to a ne
   CHECK(story.reply("r1") == ReplyDisposition::delivered);
 }
 
+TEST_CASE("poll: a stale task that is looked at late is no attempt of the lease that followed") {
+  Story story({.max_retries = 0});
+  REQUIRE(story.send("r1"));
+  Poll first(*story.agent, 1);
+  auto stale = story.loop.run(first.get_task());
+  REQUIRE(stale.has_value());
+  Poll second(*story.agent, 2);
+  {
+    auto unread = story.loop.run(second.get_task());
+    REQUIRE(unread.has_value());
+    SUBCASE("looked at before it went back") { stale->message(); }
+    SUBCASE("not looked at") {}
+  }
+  CHECK(story.outcomes.count("r1") == 0);
+  CHECK(story.counters().queued == 1);
+  CHECK(story.counters().redelivered == 0);
+}
+
+TEST_CASE("poll: the reply to a task that only its earlier lease has looked at is taken") {
+  Story story;
+  REQUIRE(story.send("r1"));
+  Poll first(*story.agent, 1);
+  auto stale = story.loop.run(first.get_task());
+  REQUIRE(stale.has_value());
+  Poll second(*story.agent, 2);
+  stale->message();
+  auto again = story.loop.run(second.get_task());
+  REQUIRE(again.has_value());
+  CHECK(story.reply("r1") == ReplyDisposition::delivered);
+}
+
 // ---- C10: which poll is served
 
 TEST_CASE("C10 (H4): by default the newest poll wins, and the older one ends as superseded") {
@@ -79,6 +110,18 @@ TEST_CASE("C10 (H4): by default the newest poll wins, and the older one ends as 
   live_waits.value()->delivered();
   // It may not come again.
   CHECK(story.loop.run(zombie.get_task()).error() == errc::superseded);
+}
+
+TEST_CASE("C10 (H4): a poll that is superseded in the turn of its end ends as superseded") {
+  Story story;
+  Poll zombie(*story.agent, 1);
+  auto zombie_waits = story.loop.spawn(zombie.get_task(story.loop.now() + 10s));
+  story.loop.drain();
+  std::optional<Poll> live;
+  boost::asio::post(story.loop.io, [&] { live.emplace(*story.agent, 2); });
+  ManualClock::advance(10s);
+  story.loop.drain();
+  CHECK(zombie_waits.value().error() == errc::superseded);
 }
 
 TEST_CASE("C10 (H4): a poll that was woken and then superseded passes the task on to the newest") {

@@ -252,6 +252,19 @@ TEST_CASE("stream server: no poll opens when the admission of its node stops the
   CHECK(wire.told() == errc::stopped);
 }
 
+TEST_CASE("stream server: an admission that stops it at the hello leaves no connection welcomed") {
+  Served* running = nullptr;
+  Served served({}, {.admit = [&](std::string_view) {
+                  running->server.stop();
+                  return true;
+                }});
+  running = &served;
+  auto wire = served.connect();
+  wire.send(hello("n1"));
+  CHECK(wire.told() == errc::stopped);
+  CHECK(served.server.counters().welcomed == 0);
+}
+
 namespace {
 
 struct OnStatus {

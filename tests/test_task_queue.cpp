@@ -61,7 +61,7 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
   }
   void lease_died(Record& record) noexcept override {
     record.state = TaskStage::queued;
-    log.push_back(record.seen ? "lease died" : "untaken");
+    log.push_back(record.seen == fedagent::detail::Seen::in_this_lease ? "lease died" : "untaken");
   }
   void end_unconfirmed(Record& record, errc reason) noexcept override {
     record.state = TaskStage::ended;
@@ -76,7 +76,7 @@ struct Owner final : fedagent::detail::TaskOwner<Message, ManualClock> {
     record->owner = this;
     record->state = TaskStage::leased;
     ++record->lease;
-    record->seen = false;
+    record->seen = fedagent::detail::Seen::never;
     return Task(record);
   }
 

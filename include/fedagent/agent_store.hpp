@@ -89,7 +89,8 @@ class AgentStore {
       return agent_type(std::move(core));
     }
     if (const auto refusal = state_->refusal_of(node_id)) {
-      return refusal;
+      auto core = state_->find(node_id);  // the admission may have had it made
+      return core ? result<agent_type>(agent_type(std::move(core))) : refusal;
     }
     return agent_type(state_->add(node_id, state_));
   }

@@ -15,7 +15,8 @@ namespace detail {
 /// Whether a function of this result gives a view of what is kept elsewhere, and no string of its
 /// own.
 template <class T>
-inline constexpr bool is_view = std::is_reference_v<T> || std::is_trivially_destructible_v<T>;
+inline constexpr bool is_view = std::is_reference_v<T> || std::is_pointer_v<T> ||
+                                std::is_same_v<std::remove_cv_t<T>, std::string_view>;
 
 }  // namespace detail
 

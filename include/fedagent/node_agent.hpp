@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/packaged_task.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/system/result.hpp>
 #include <chrono>
@@ -131,7 +130,7 @@ class NodeAgentAsync {
   }
   /// As above; the time runs from this call.
   awaitable<outcome_type> request(sendable message, Duration timeout) const {
-    return request(std::move(message), detail::after(clock_type::now(), timeout));
+    return request(std::move(message), detail::time_after(clock_type::now(), timeout));
   }
 
   /// Ends a request with `flushed`, and withdraws its task if that is still queued.
@@ -182,6 +181,8 @@ class NodeAgentAsync {
 
   /// Takes a reply of the node.
   /**
+   * @param reply As it came off the wire, and decoded in this call; or a pointer to a message that
+   * is decoded already.
    * @param receipt Told once what became of an overlay message that was `forwarded`; with a
    * forwarder of your own, as soon as that has returned.
    * @return What the reply was; or what `decode` or the forwarder returned, `wrong_node` when the
@@ -271,23 +272,27 @@ class NodeAgent : public NodeAgentAsync<Transport_, Message_, Observer_> {
     requires std::invocable<Handler, outcome_type>
   std::future<result<void>> send(sendable message, Handler on_reply = {},
                                  send_options options = {}) const {
-    return boost::asio::post(
-        this->get_executor(),
-        std::packaged_task<result<void>()>([agent = this->core_.ref(),
-                                            message = std::move(message).share(),
-                                            on_reply = std::move(on_reply), options]() mutable {
-          return Core::send_or_tell(Core::Ptr::lock(agent), message, on_reply, options);
-        }));
+    std::promise<result<void>> accepted;  // a packaged_task would keep the rest for the future
+    auto future = accepted.get_future();
+    boost::asio::post(this->get_executor(), [agent = this->core_.ref(),
+                                             message = std::move(message).share(),
+                                             on_reply = std::move(on_reply), options,
+                                             accepted = std::move(accepted)]() mutable {
+      accepted.set_value(Core::send_or_tell(Core::Ptr::lock(agent), message, on_reply, options));
+    });
+    return future;
   }
   /// As `NodeAgentAsync::flush`, from any thread. @return Whether the request was open.
   std::future<bool> flush(std::string request_id, bool stopped = false) const {
-    return boost::asio::post(
-        this->get_executor(),
-        std::packaged_task<bool()>(
-            [agent = this->core_.ref(), request_id = std::move(request_id), stopped] {
-              const auto core = Core::Ptr::lock(agent);
-              return core && core->flush(request_id, stopped);
-            }));
+    std::promise<bool> existed;
+    auto future = existed.get_future();
+    boost::asio::post(this->get_executor(),
+                      [agent = this->core_.ref(), request_id = std::move(request_id), stopped,
+                       existed = std::move(existed)]() mutable {
+                        const auto core = Core::Ptr::lock(agent);
+                        existed.set_value(core && core->flush(request_id, stopped));
+                      });
+    return future;
   }
 
   /// The latest status, from any thread: a snapshot that blocks nothing (B13).

@@ -111,7 +111,7 @@ struct StoreOptions {
 namespace detail {
 
 template <class TimePoint>
-TimePoint after(TimePoint from, Duration time) {
+TimePoint time_after(TimePoint from, Duration time) {
   return from + std::chrono::duration_cast<typename TimePoint::duration>(time);
 }
 

@@ -14,6 +14,7 @@
 
 #include "fedagent/agent_store.hpp"
 #include "fedagent/detail/round_engine.hpp"
+#include "fedagent/detail/waiter.hpp"
 #include "fedagent/round_policy.hpp"
 #include "fedagent/round_result.hpp"
 
@@ -87,7 +88,7 @@ class Rounds {
    * @param make `make(node_id)` or `make(node_id, rows)`, where the rows are those of the round so
    * far. Called when the node is asked. Returns the message or a pointer to it; a null pointer
    * leaves the node out, as `no_message`. What it throws goes to `on_handler_error` and leaves the
-   * node out, as `handler_failed`. It must not cancel the coroutine that awaits the round.
+   * node out, as `handler_failed`.
    * @par Source
    * F7.
    */

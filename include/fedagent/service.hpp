@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fedagent/agent_store.hpp"
+#include "fedagent/detail/waiter.hpp"
 #include "fedagent/poll.hpp"
 
 namespace fedagent {

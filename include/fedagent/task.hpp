@@ -41,7 +41,11 @@ class Task {
 
   /// The message to deliver.
   const MessagePtr<M>& message() const noexcept {
-    record_->seen = true;
+    if (live()) {
+      record_->seen = detail::Seen::in_this_lease;
+    } else if (record_->seen == detail::Seen::never) {
+      record_->seen = detail::Seen::before;
+    }
     return record_->message;
   }
   /// How many deliveries of this message have failed before.

@@ -90,6 +90,7 @@ concept Transport =
     HasExecutorType<T> && HasMessageType<T> && HasWireType<T> && HasDecode<T> && HasSteadyClock<T>;
 
 /// A reply as it is given: as it came off the wire, or a message that is decoded already.
+/** What came off the wire is decoded where it is given, by whoever calls. */
 template <class T, class M>
 class Received {
  public:
@@ -105,10 +106,11 @@ class Received {
  private:
   template <class Given>
   static Outcome<M> decoded(Given& reply) {
-    if constexpr (std::convertible_to<Given, MessagePtr<M>>) {
+    using Wire = typename T::wire_type;
+    if constexpr (!std::same_as<Given, Wire> && std::convertible_to<Given, MessagePtr<M>>) {
       return MessagePtr<M>(std::move(reply));
     } else {
-      auto message = T::decode(std::move(reply));
+      auto message = T::decode(Wire(std::move(reply)));
       if (!message) {
         return message.error();
       }

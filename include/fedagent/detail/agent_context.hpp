@@ -72,7 +72,7 @@ class AgentContext {
     const double part =
         1.0 - std::uniform_real_distribution(0.0, 1.0)(random_) * options.poll_jitter;
     const auto time = static_cast<double>(options.poll_timeout.count()) * part;
-    return after(now, Duration(static_cast<Duration::rep>(time)));
+    return time_after(now, Duration(static_cast<Duration::rep>(time)));
   }
 
   executor_type executor;

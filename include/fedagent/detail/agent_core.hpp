@@ -152,11 +152,10 @@ class AgentCore final : public Presence<T, M, O>, public boost::intrusive::list_
       ledger_->end_overdue(now);  // the timer that does so may be late (E3)
     }
     error_code why = verdict();  // a handler may have closed the poll
-    if (!why) {
-      why = this->ended();
-    }
-    if (!why && poll != nullptr && poll->superseded) {
+    if (poll != nullptr && poll->superseded && why != boost::asio::error::operation_aborted) {
       why = errc::superseded;
+    } else if (!why) {
+      why = this->ended();
     }
     const bool in_line = place != nullptr && place->in_line();
     // Those in line have a task each, as far as the tasks go: nobody overtakes.
@@ -314,8 +313,9 @@ class AgentCore final : public Presence<T, M, O>, public boost::intrusive::list_
     auto disposition = ReplyDisposition::uncorrelated;
     if (record != nullptr) {
       // What was never looked at cannot have been answered: the id is a guess or somebody else's.
-      disposition = record->seen || record->retry_count > 0 ? ReplyDisposition::delivered
-                                                            : ReplyDisposition::unexpected;
+      disposition = record->seen != Seen::never || record->retry_count > 0
+                        ? ReplyDisposition::delivered
+                        : ReplyDisposition::unexpected;
     } else if (!request_id.text.empty()) {
       disposition = ledger().classify(request_id, now);
     }

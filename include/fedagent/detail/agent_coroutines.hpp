@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fedagent/detail/agent_core.hpp"
+#include "fedagent/detail/waiter.hpp"
 
 namespace fedagent::detail {
 

@@ -33,7 +33,7 @@ class ErrorCategory final : public boost::system::error_category {
 
   const char* name() const noexcept override { return name_; }
   std::string message(int value) const override {
-    // A value of 0 is far beyond the end.
+    // 0 wraps around, far beyond the end.
     const auto at = static_cast<std::size_t>(value) - 1;
     return at < sentences_.size() ? sentences_[at].second
                                   : std::string("unknown ") + name_ + " error";

@@ -110,7 +110,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     record.session = session;
     record.poll = polls_opened_;
     ++record.lease;
-    record.seen = false;
+    record.seen = record.seen == Seen::never ? Seen::never : Seen::before;
     leases_.push_back(record);
     watch(record);
     return record;
@@ -246,7 +246,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
 
   void delivered(Record& record) noexcept override {
     record.state = TaskStage::delivered;  // still on lease: that time goes on
-    record.seen = true;
+    record.seen = Seen::in_this_lease;
     context_.hooks(hook::delivered, agent_.id, record.message);
     // A newer poll of the same session came in while this delivery was still being reported.
     if (record.session != 0 && record.session == latest_session_ && record.poll != polls_opened_) {
@@ -256,16 +256,17 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   }
 
   void lease_died(Record& record) noexcept override {
+    const bool attempted = record.seen == Seen::in_this_lease;
     if (const auto ended = agent_.ended()) {  // in the middle of its end: nothing is put back
       const auto self = agent_.guard();
       end_record(record, ended, ReplyDisposition::late);
     } else if (record.withdrawn) {
       end_unconfirmed(record, errc::flushed);
-    } else if (record.seen && record.retry_count >= context_.options.max_retries) {
+    } else if (attempted && record.retry_count >= context_.options.max_retries) {
       end_unconfirmed(record, errc::retries_exhausted);
     } else if (clock_type::now() >= expiry_of(record)) {
       end_unconfirmed(record, errc::expired);
-    } else if (record.seen) {
+    } else if (attempted) {
       redeliver(record, record.retry_count + 1);
     } else {
       put_back(record);
@@ -307,7 +308,8 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
   // matter.
   time_point expiry_of(const Record& record) const {
     const auto max_age = context_.options.max_age;
-    return max_age > Duration::zero() ? after(record.first_send_time, max_age) : time_point::max();
+    return max_age > Duration::zero() ? time_after(record.first_send_time, max_age)
+                                      : time_point::max();
   }
 
   // Arms what ends the record in its state. For the age of those that are in the order of their

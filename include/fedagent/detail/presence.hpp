@@ -205,7 +205,9 @@ class Presence : private Deadlines<transport_clock_t<T>>::Entry, public AgentCou
     return !ended() && status_.has_polled() && status_.status() != NodeActiveStatus::disconnected;
   }
 
-  void arm(time_point now, Duration timeout) { context->watchdog.arm(*this, after(now, timeout)); }
+  void arm(time_point now, Duration timeout) {
+    context->watchdog.arm(*this, time_after(now, timeout));
+  }
 
   // One timer for both: a node is either on its way to DISCONNECTED or to its removal.
   void on_deadline() noexcept override {

@@ -54,7 +54,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
       return end(RoundEnd::stopped);
     }
     if (policy_.deadline > Duration::zero()) {
-      ends_at_ = after(started_, policy_.deadline);
+      ends_at_ = time_after(started_, policy_.deadline);
       arm(*this, ends_at_);
     }
     advance();
@@ -168,7 +168,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
     std::unique_ptr<LateTicket> late{};
   };
 
-  // Without a store the round is over.
+  // Without a store the round is over, and nothing is to be armed.
   void arm(typename Deadlines<clock_type>::Entry& entry, time_point at) {
     if (const auto context = series_->context.lock()) {
       context->watchdog.arm(entry, at);
@@ -190,7 +190,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
     if (step == RoundProgress<M>::Step::ends) {
       end(progress_.reason());
     } else if (step == RoundProgress<M>::Step::grace_begins) {
-      grace_ends_at_ = after(clock_type::now(), policy_.grace);
+      grace_ends_at_ = time_after(clock_type::now(), policy_.grace);
       if (policy_.grace == Duration::zero()) {
         end(RoundEnd::quorum);
       } else {
@@ -239,10 +239,11 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
       return time_point::max();
     }
     if (const auto* adaptive = std::get_if<AdaptiveDeadline>(&policy_.per_node)) {
-      return after(now, series_->deadline(node_id, *adaptive));  // zero is no time at all here
+      return time_after(now, series_->deadline(node_id, *adaptive));  // zero is no time at all here
     }
     const auto* const fixed = std::get_if<Duration>(&policy_.per_node);
-    return fixed != nullptr && *fixed > Duration::zero() ? after(now, *fixed) : time_point::max();
+    return fixed != nullptr && *fixed > Duration::zero() ? time_after(now, *fixed)
+                                                         : time_point::max();
   }
 
   // ---- what happens to a node
@@ -266,7 +267,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
   }
 
   void lost(Slot& slot) noexcept {
-    slot.lost_at = after(clock_type::now(), policy_.reconnect);
+    slot.lost_at = time_after(clock_type::now(), policy_.reconnect);
     if (policy_.reconnect == Duration::zero()) {
       end_row(index(slot), NodeOutcome::disconnected, errc::disconnected);
     } else {
@@ -344,7 +345,7 @@ class RoundEngine final : private Deadlines<transport_clock_t<T>>::Entry, public
     if (record.owner != nullptr && late) {
       handler.late =
           std::make_unique<LateTicket>(series_, node_id, progress_.result().number, slot.sent_at);
-      record.owner->withdraw(record, after(now, policy_.late_for), policy_.queued);
+      record.owner->withdraw(record, time_after(now, policy_.late_for), policy_.queued);
     } else if (record.owner != nullptr) {
       record.owner->withdraw(record, now, QueuedPolicy::drop);
     }

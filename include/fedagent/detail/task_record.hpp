@@ -17,6 +17,9 @@
 
 namespace fedagent::detail {
 
+/// Whether somebody who could deliver a message has looked at it, so that the node may have it.
+enum class Seen : std::uint8_t { never, before, in_this_lease };
+
 template <class M, class Clock>
 class TaskRecord;
 
@@ -33,7 +36,7 @@ template <class M, class Clock>
 class TaskOwner {
  public:
   virtual void delivered(TaskRecord<M, Clock>& record) noexcept = 0;
-  /// When the message was `seen` it is as much as an attempt that failed.
+  /// When the message was `seen` in this lease it is as much as an attempt that failed.
   virtual void lease_died(TaskRecord<M, Clock>& record) noexcept = 0;
   virtual void end_unconfirmed(TaskRecord<M, Clock>& record, errc reason) noexcept = 0;
   virtual void deadline_reached(TaskRecord<M, Clock>& record) noexcept = 0;
@@ -98,9 +101,7 @@ class TaskRecord : public Deadlines<Clock>::Entry, public boost::intrusive::list
   std::uint32_t lease = 0;
   std::uint32_t retry_count = 0;
   TaskStage state = TaskStage::queued;
-  /// Since its latest lease began, somebody who could deliver it has looked at the message: the
-  /// node may have it.
-  bool seen = false;
+  Seen seen = Seen::never;
   /// Nobody wants it delivered again.
   bool withdrawn = false;
   /// It was first sent before one that is in the queue before it, and so gets too old before that.

@@ -34,8 +34,8 @@ struct WakeUpTraits : boost::asio::experimental::channel_traits<void(boost::syst
   };
 };
 
-/// Whether a coroutine is cancelled. Code of the user may cancel the coroutine that runs it; then
-/// its next `co_await` would throw, so this is to be asked between the two.
+/// Whether a coroutine is cancelled. Code of the user may cancel the coroutine that runs it, and
+/// then its next `co_await` throws: ask this after the one and before the other.
 inline bool is_cancelled(const boost::asio::cancellation_state& state) noexcept {
   return state.cancelled() != boost::asio::cancellation_type::none;
 }

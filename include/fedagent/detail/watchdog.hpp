@@ -56,7 +56,7 @@ class Watchdog {
     state_->deadlines.arm(entry, at);
     if (!state_->running) {
       boost::asio::co_spawn(state_->executor, walk(state_), boost::asio::detached);
-      state_->running = true;  // not when that had no memory
+      state_->running = true;  // if that throws, the next `arm` tries again
     } else if (at < state_->sleeps_until && state_->timer != nullptr) {
       // Wakes the coroutine, which looks again.
       state_->timer->expires_at(state_->sleeps_until = at);

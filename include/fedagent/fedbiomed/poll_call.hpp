@@ -131,7 +131,7 @@ class PollCall {
   }
 
   static typename Clock::time_point to_confirm(const State& state) {
-    return fedagent::detail::after(Clock::now(), state.options.confirm_after);
+    return fedagent::detail::time_after(Clock::now(), state.options.confirm_after);
   }
 };
 

@@ -175,7 +175,7 @@ class Client {
         state.end(why);
       }
       const auto again =
-          fedagent::detail::after(Clock::now(), state.connect_pauses.next(state.random));
+          fedagent::detail::time_after(Clock::now(), state.connect_pauses.next(state.random));
       while (!state.ended && Clock::now() < again) {
         auto waiting = State::change(state, again);
         co_await std::move(waiting);
@@ -201,7 +201,7 @@ class Client {
         boost::asio::bind_cancellation_slot(
             outcome->cancelled.slot(),
             [outcome, alive = shared.state](std::exception_ptr) { alive->changed.wake_all(); }));
-    const auto until = fedagent::detail::after(Clock::now(), state.options.connect_timeout);
+    const auto until = fedagent::detail::time_after(Clock::now(), state.options.connect_timeout);
     while (!state.ended && !outcome->stream && Clock::now() < until) {
       auto waiting = State::change(state, until);
       co_await std::move(waiting);

@@ -139,7 +139,7 @@ class ClientState final : public Context<Executor, Clock> {
     if (why == fedagent::errc::superseded) {
       end(why);
     } else if (why != fedagent::errc::poll_ended && why != fedagent::errc::not_encodable) {
-      poll_from = fedagent::detail::after(now, poll_pauses.next(random));
+      poll_from = fedagent::detail::time_after(now, poll_pauses.next(random));
     }
     changed.wake_all();
   }

@@ -201,7 +201,7 @@ class Server {
   static awaitable<void> pause(State& state, Duration duration) {
     Waiter waiter(state.executor);
     state.changed.push_back(waiter);
-    state.watchdog.arm(waiter, fedagent::detail::after(Store::clock_type::now(), duration));
+    state.watchdog.arm(waiter, fedagent::detail::time_after(Store::clock_type::now(), duration));
     while (!waiter.verdict() && !state.stopped) {
       co_await waiter.wait();
     }

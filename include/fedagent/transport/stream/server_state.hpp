@@ -117,8 +117,8 @@ class ServerState final
       }
     }
     const auto agent = store->retrieve(hello.node_id);
-    if (!agent) {
-      return agent.error();
+    if (!agent || store == nullptr) {
+      return agent ? make_error_code(fedagent::errc::stopped) : agent.error();  // by the admission
     }
     peer.agent = *agent;
     peer.instance = hello.instance;

@@ -68,7 +68,7 @@ class Timeouts final : private fedagent::detail::Deadlines<Clock>::Entry {
   const ConnectionOptions& options() const noexcept { return context_->connection_options; }
 
   static time_point after(Duration duration) noexcept {
-    return fedagent::detail::after(Clock::now(), duration);
+    return fedagent::detail::time_after(Clock::now(), duration);
   }
 
   void expect(Expecting what, Duration within) noexcept {

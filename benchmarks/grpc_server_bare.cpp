@@ -5,7 +5,6 @@
 // replied from the number in the first bytes, and writes the next request to that node's poll.
 #include <grpcpp/generic/async_generic_service.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>

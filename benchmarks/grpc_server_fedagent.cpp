@@ -26,11 +26,14 @@ int main(int argc, char** argv) {
   const std::string none(36, '0');
   const std::string request = bench::encoded("PingRequest", none, {}, arguments.payload);
   const auto id_at = request.find(none);
-  net::Researcher researcher(io, store, arguments, [&] {
-    std::string bytes = request;
-    bytes.replace(id_at, none.size(), net::next_request_id());
-    return std::make_shared<const Message>(Message::parse(std::move(bytes)).value());
-  });
+  net::Researcher researcher(
+      io, store, arguments,
+      [&] {
+        std::string bytes = request;
+        bytes.replace(id_at, none.size(), net::next_request_id());
+        return std::make_shared<const Message>(Message::parse(std::move(bytes)).value());
+      },
+      [&](const Message& reply) { return reply.size() >= arguments.payload; });
   fedbiomed::ServerOptions options;
   options.tls.certificate_chain = bench::file_argument(argc, argv, "--cert");
   options.tls.private_key = bench::file_argument(argc, argv, "--key");

@@ -22,13 +22,18 @@ class Researcher {
 
  public:
   using MakeRequest = std::function<typename Store::message_ptr()>;
+  using IsWhole = std::function<bool(const typename Store::message_type& reply)>;
 
-  /// @param make_request The next request, with an id of its own.
+  /**
+   * @param make_request The next request, with an id of its own.
+   * @param is_whole Whether a reply has the bytes that it should have.
+   */
   Researcher(boost::asio::io_context& io, Store& store, const ServerArguments& arguments,
-             MakeRequest make_request)
+             MakeRequest make_request, IsWhole is_whole)
       : arguments_(arguments),
         meter_(arguments),
         make_request_(std::move(make_request)),
+        is_whole_(std::move(is_whole)),
         io_(io),
         store_(store) {}
 
@@ -87,8 +92,7 @@ class Researcher {
     if (!outcome) {
       give_up(outcome.error().message());
     }
-    if (fedagent::message_traits<typename Store::message_type>::size(**outcome) <
-        arguments_.payload) {
+    if (!is_whole_(**outcome)) {
       give_up("a reply of another size");
     }
     if (meter_.count(sent)) {
@@ -103,6 +107,7 @@ class Researcher {
   Meter meter_;
   Memory before_{};
   MakeRequest make_request_;
+  IsWhole is_whole_;
   boost::asio::io_context& io_;
   Store& store_;
   bool finished_ = false;

@@ -16,10 +16,13 @@ int main(int argc, char** argv) {
   const net::ServerArguments arguments(argc, argv);
   asio::io_context io(1);
   Store store(io.get_executor());
-  net::Researcher researcher(io, store, arguments, [&] {
-    return std::make_shared<const Message>(
-        Message{.request_id = net::next_request_id(), .body = std::string(arguments.payload, 't')});
-  });
+  net::Researcher researcher(
+      io, store, arguments,
+      [&] {
+        return std::make_shared<const Message>(Message{
+            .request_id = net::next_request_id(), .body = std::string(arguments.payload, 't')});
+      },
+      [&](const Message& reply) { return reply.body.size() == arguments.payload; });
   fedagent::stream::Server server(store);
   const auto where =
       server.listen(asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), arguments.port));

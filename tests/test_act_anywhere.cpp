@@ -160,13 +160,7 @@ class Scene {
     stopped_ = true;
     store_.reset();
   }
-  void erase() {
-    for (const auto* const node : {"a", "b", "c"}) {
-      if (store_) {
-        store_->erase(node);
-      }
-    }
-  }
+  void erase() { erase_agents(store_, {"a", "b", "c"}); }
   void send_more() {
     for (const auto* const node : {"a", "b"}) {
       send(node, "more");

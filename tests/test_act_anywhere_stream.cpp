@@ -8,7 +8,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -120,37 +119,19 @@ class Scene {
     stopped_ = true;
     server_.reset();
   }
-  void stop_store() {
-    if (store_) {
-      store_->stop();
-    }
-  }
+  void stop_store() { test::stop_store(store_); }
   void destroy_store() {
     destroy_server();
     store_.reset();
   }
-  void erase() {
-    for (const auto* const node : {"n1", "n2"}) {
-      if (store_) {
-        store_->erase(node);
-      }
-    }
-  }
+  void erase() { test::erase_agents(store_, {"n1", "n2"}); }
   void send_more() {
     for (const auto* const node : {"n1", "n2"}) {
       send(node, "more");
       send(node, "more of it", pattern_);
     }
   }
-  void poll_more() {
-    for (const auto* const node : {"n1", "n2"}) {
-      if (store_) {
-        if (const auto agent = store_->retrieve(node)) {
-          polls_.emplace_back(*agent, 99);
-        }
-      }
-    }
-  }
+  void poll_more() { test::open_polls(store_, {"n1", "n2"}, polls_); }
   void end_polls() { polls_.clear(); }
   /// Both nodes connect anew, and poll.
   void connect_more() {

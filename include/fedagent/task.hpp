@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <cstdint>
 #include <utility>
@@ -41,11 +42,8 @@ class Task {
 
   /// The message to deliver.
   const MessagePtr<M>& message() const noexcept {
-    if (live()) {
-      record_->seen = detail::Seen::in_this_lease;
-    } else if (record_->seen == detail::Seen::never) {
-      record_->seen = detail::Seen::before;
-    }
+    using detail::Seen;
+    record_->seen = live() ? Seen::in_this_lease : std::max(record_->seen, Seen::before);
     return record_->message;
   }
   /// How many deliveries of this message have failed before.

@@ -214,36 +214,18 @@ class Scene {
     stopped_ = true;
     server_->stop();
   }
-  void stop_store() {
-    if (store_) {
-      store_->stop();
-    }
-  }
+  void stop_store() { test::stop_store(store_); }
   void destroy_store() {
     stop_server();
     store_.reset();
   }
-  void erase() {
-    for (const auto* const node : {"A", "B"}) {
-      if (store_) {
-        store_->erase(node);
-      }
-    }
-  }
+  void erase() { test::erase_agents(store_, {"A", "B"}); }
   void send_more() {
     for (const auto* const node : {"A", "B"}) {
       send(node, "more");
     }
   }
-  void poll_more() {
-    for (const auto* const node : {"A", "B"}) {
-      if (store_) {
-        if (const auto agent = store_->retrieve(node)) {
-          polls_.emplace_back(*agent, 99);
-        }
-      }
-    }
-  }
+  void poll_more() { test::open_polls(store_, {"A", "B"}, polls_); }
   void leave() {
     for (auto& client : clients_) {
       boost::asio::post(loop_.io, [&client] { client.cancel(); });

@@ -11,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -274,6 +275,35 @@ inline auto acting_forwarder(UserCode& code) {
     code.called(Place::handler);
     return forward(&code);
   };
+}
+
+// Deeds to a store, if that is there yet.
+
+template <class Store_>
+void stop_store(std::optional<Store_>& store) {
+  if (store) {
+    store->stop();
+  }
+}
+template <class Store_>
+void erase_agents(std::optional<Store_>& store, std::initializer_list<const char*> nodes) {
+  for (const auto* const node : nodes) {
+    if (store) {
+      store->erase(node);
+    }
+  }
+}
+/// Opens a poll of each node beside those of the transport.
+template <class Store_, class Poll>
+void open_polls(std::optional<Store_>& store, std::initializer_list<const char*> nodes,
+                std::deque<Poll>& polls) {
+  for (const auto* const node : nodes) {
+    if (store) {
+      if (const auto agent = store->retrieve(node)) {
+        polls.emplace_back(*agent, 99);
+      }
+    }
+  }
 }
 
 /// What must hold when no poll goes on.

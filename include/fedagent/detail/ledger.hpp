@@ -110,7 +110,7 @@ class Ledger final : public TaskOwner<M, transport_clock_t<T>>,
     record.session = session;
     record.poll = polls_opened_;
     ++record.lease;
-    record.seen = record.seen == Seen::never ? Seen::never : Seen::before;
+    record.seen = std::min(record.seen, Seen::before);
     leases_.push_back(record);
     watch(record);
     return record;

@@ -17,7 +17,8 @@
 
 namespace fedagent::detail {
 
-/// Whether somebody who could deliver a message has looked at it, so that the node may have it.
+/// When somebody who could deliver a message has looked at it last, so that the node may have it.
+/** In this order: it only grows while a lease lasts. */
 enum class Seen : std::uint8_t { never, before, in_this_lease };
 
 template <class M, class Clock>

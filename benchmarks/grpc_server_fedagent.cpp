@@ -10,18 +10,20 @@
 
 #include "fedagent/fedagent.hpp"
 #include "fedagent/fedbiomed/server.hpp"
+#include "fedagent/transport/grpc/shared_loop.hpp"
 #include "grpc_messages.hpp"
 #include "net_researcher.hpp"
 
 namespace asio = boost::asio;
 namespace fedbiomed = fedagent::fedbiomed;
 using Message = fedbiomed::Message;
-using Store = fedagent::AgentStore<fedbiomed::Transport<asio::io_context::executor_type>>;
+using Store = fedagent::AgentStore<fedbiomed::Transport<fedagent::grpc::SharedLoop::executor_type>>;
 
 int main(int argc, char** argv) {
   const net::ServerArguments arguments(argc, argv);
   asio::io_context io(1);
-  Store store(io.get_executor());
+  fedagent::grpc::SharedLoop loop(io);
+  Store store(loop.get_executor());
   // The bytes are made anew for each request, as those of a model are; not by the packer.
   const std::string none(36, '0');
   const std::string request = bench::encoded("PingRequest", none, {}, arguments.payload);
@@ -45,7 +47,7 @@ int main(int argc, char** argv) {
   }
   net::print_port(static_cast<std::uint16_t>(*port));
   researcher.start();
-  io.run();
+  loop.run();
   researcher.print();
   std::fflush(stdout);
   _exit(0);  // the nodes are there yet

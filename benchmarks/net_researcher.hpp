@@ -40,7 +40,7 @@ class Researcher {
   /// To be called when the server listens: the memory of now is what it takes without connections.
   void start() {
     before_ = Memory::now();
-    boost::asio::co_spawn(io_, run(), [](std::exception_ptr thrown) {
+    boost::asio::co_spawn(store_.get_executor(), run(), [](std::exception_ptr thrown) {
       if (thrown) {
         std::rethrow_exception(thrown);
       }
@@ -60,7 +60,7 @@ class Researcher {
       give_up(there.error().message());
     }
     if (arguments_.idle()) {
-      boost::asio::steady_timer timer(io_, settle);
+      boost::asio::steady_timer timer(store_.get_executor(), settle);
       co_await timer.async_wait(boost::asio::deferred);
       print_idle(before_, arguments_.nodes);
       io_.stop();

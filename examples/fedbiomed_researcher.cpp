@@ -12,6 +12,7 @@
 #include <fedagent/fedbiomed/replies.hpp>
 #include <fedagent/fedbiomed/requests.hpp>
 #include <fedagent/fedbiomed/server.hpp>
+#include <fedagent/transport/grpc/shared_loop.hpp>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -149,8 +150,9 @@ struct Results {
 struct Researcher {
   explicit Researcher(const Arguments& of)
       : arguments(of),
-        store(io.get_executor(), {.agent = {.when_disconnected = fedagent::DisconnectedPolicy::hold,
-                                            .remembered_requests = 65536}}),
+        store(loop.get_executor(),
+              {.agent = {.when_disconnected = fedagent::DisconnectedPolicy::hold,
+                         .remembered_requests = 65536}}),
         server(store, {.tls = {contents(of.cert), contents(of.key),
                                of.client_ca.empty() ? std::string() : contents(of.client_ca)},
                        .researcher_id = of.researcher_id,
@@ -177,9 +179,10 @@ struct Researcher {
 
   Arguments arguments;
   asio::io_context io;
+  fedagent::grpc::SharedLoop loop{io};
   Store store;
   Server server;
-  asio::signal_set signals{io, SIGINT, SIGTERM};
+  asio::signal_set signals{loop.get_executor(), SIGINT, SIGTERM};
   Results results;
   /// For each node, how many requests it has been sent.
   std::vector<std::size_t> next{};
@@ -281,7 +284,8 @@ asio::awaitable<void> run(Researcher& r) {
   r.asking = nodes.size() * r.arguments.in_flight;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     for (std::size_t k = 0; k < r.arguments.in_flight; ++k) {
-      asio::co_spawn(r.io, ask(r, nodes[i], r.next[i], nodes.size() * r.arguments.count), rethrow);
+      asio::co_spawn(r.loop.get_executor(),
+                     ask(r, nodes[i], r.next[i], nodes.size() * r.arguments.count), rethrow);
     }
   }
 }
@@ -299,8 +303,8 @@ int work(const Arguments& arguments) {
       r.end();
     }
   });
-  asio::co_spawn(r.io, run(r), rethrow);
-  r.io.run();
+  asio::co_spawn(r.loop.get_executor(), run(r), rethrow);
+  r.loop.run();
   const auto& results = r.results;
   const auto counters = r.store.counters();
   const auto trips = static_cast<double>(std::max<std::size_t>(results.round_trips, 1));

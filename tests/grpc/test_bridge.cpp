@@ -3,14 +3,17 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "fedagent/transport/grpc.hpp"
@@ -41,6 +44,7 @@ struct Service {
 
   asio::awaitable<void> serve(CallPtr call) {
     ++begun;
+    served_in.insert(std::this_thread::get_id());
     return run(this, std::move(call));
   }
 
@@ -101,6 +105,7 @@ struct Service {
   int begun = 0;
   int ended = 0;
   int flooded = 0;
+  std::set<std::thread::id> served_in{};
   std::vector<boost::system::error_code> errors{};
 };
 
@@ -379,6 +384,42 @@ TEST_CASE("The executor may be a strand") {
   server.stop();
   io.restart();
   io.run();
+}
+
+TEST_CASE(
+    "The executor may be a shared loop: gRPC's threads serve calls, and it ends as any loop") {
+  // [shared_loop]
+  asio::io_context io;
+  fedagent::grpc::SharedLoop loop(io);
+  auto service = std::make_shared<Service>();
+  Server server(loop.get_executor(), service);
+  // [/shared_loop]
+  const auto port = server.listen("127.0.0.1:0", ::grpc::InsecureServerCredentials());
+  REQUIRE(port);
+  std::thread running([&] { loop.run(); });
+  const auto loop_thread = running.get_id();
+  const auto channel = test::connect(*port);
+  constexpr std::size_t rounds = 50;
+  for (std::size_t i = 0; i < rounds; ++i) {
+    ClientCall left(channel, waiting_methods[i % 3]);  // its end cancels it, whatever it waits for
+    left.write("first");
+    ClientCall call(channel, "/test/echo");
+    for (std::size_t answers = 1; answers <= 3; ++answers) {
+      call.write("hello");
+      while (call.messages().size() < answers) {
+      }
+    }
+    call.end_writes();
+    while (!call.done()) {
+    }
+    CHECK(call.status().ok());
+  }
+  asio::post(loop.get_executor(), [&] { server.stop(); });
+  running.join();
+  CHECK(service->begun == service->ended);
+  CHECK(service->begun >= static_cast<int>(rounds));
+  service->served_in.erase(loop_thread);
+  CHECK_FALSE(service->served_in.empty());
 }
 
 TEST_CASE("A port is never shared, and the error says so (E23)") {

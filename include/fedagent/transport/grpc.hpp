@@ -8,3 +8,4 @@
 #include "fedagent/transport/grpc/identity.hpp"
 #include "fedagent/transport/grpc/options.hpp"
 #include "fedagent/transport/grpc/server.hpp"
+#include "fedagent/transport/grpc/shared_loop.hpp"

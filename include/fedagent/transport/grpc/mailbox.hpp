@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "fedagent/transport/grpc/lending.hpp"
+
 namespace fedagent::grpc::detail {
 
 /// Something that has news for the executor.
@@ -101,6 +103,7 @@ class Mailbox final : public AnyMailbox, public std::enable_shared_from_this<Mai
   }
 
   bool send(std::shared_ptr<Mail> mail) override {
+    const Lending lending;  // around the lock: it ends with work of its own
     const std::lock_guard lock(mutex_);
     if (!executor_) {
       return false;

@@ -28,7 +28,8 @@ namespace asio = boost::asio;
 namespace fedbiomed = fedagent::fedbiomed;
 using Clock = std::chrono::steady_clock;
 // [types]
-using Store = fedagent::AgentStore<fedbiomed::Transport<>>;
+using Loop = fedagent::grpc::SharedLoop;
+using Store = fedagent::AgentStore<fedbiomed::Transport<Loop::executor_type>>;
 using Server = fedbiomed::Server<Store>;
 // [/types]
 
@@ -179,7 +180,7 @@ struct Researcher {
 
   Arguments arguments;
   asio::io_context io;
-  fedagent::grpc::SharedLoop loop{io};
+  Loop loop{io};
   Store store;
   Server server;
   asio::signal_set signals{loop.get_executor(), SIGINT, SIGTERM};
@@ -237,8 +238,8 @@ void progress(const Results& results, std::size_t all) {
 }
 
 // One of those who ask a node: it takes the next number as long as there is one.
-asio::awaitable<void> ask(Researcher& r, Store::agent_type agent, std::size_t& next,
-                          std::size_t all) {
+Store::awaitable<void> ask(Researcher& r, Store::agent_type agent, std::size_t& next,
+                           std::size_t all) {
   const std::string node_id(agent.id());
   while (next < r.arguments.count) {
     auto message = make_request(r, node_id, ++next);
@@ -267,7 +268,7 @@ asio::awaitable<void> ask(Researcher& r, Store::agent_type agent, std::size_t& n
   }
 }
 
-asio::awaitable<void> run(Researcher& r) {
+Store::awaitable<void> run(Researcher& r) {
   auto waiting = r.store.wait_for_nodes(r.arguments.nodes, Clock::now() + r.timeout());
   r.came = (co_await std::move(waiting)).has_value();
   if (!r.came) {

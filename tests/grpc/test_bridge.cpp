@@ -7,10 +7,13 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <set>
+#include <source_location>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -147,6 +150,17 @@ struct Fixture {
   std::optional<Server> server{};
   std::shared_ptr<::grpc::Channel> channel{};
 };
+
+/// As `until`, when the loop runs in another thread.
+template <class There>
+void await(There there, std::source_location where = std::source_location::current()) {
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!there() && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::yield();
+  }
+  INFO("called at line ", where.line());
+  REQUIRE(there());
+}
 
 const std::string waiting_methods[] = {"/test/echo", "/test/wait", "/test/flood"};
 
@@ -396,8 +410,11 @@ TEST_CASE(
   // [/shared_loop]
   const auto port = server.listen("127.0.0.1:0", ::grpc::InsecureServerCredentials());
   REQUIRE(port);
-  std::thread running([&] { loop.run(); });
+  // Ends the loop also when a check has failed.
+  std::jthread running([&](const std::stop_token&) { loop.run(); });
   const auto loop_thread = running.get_id();
+  const std::stop_callback stop(running.get_stop_token(),
+                                [&] { asio::post(loop.get_executor(), [&] { server.stop(); }); });
   const auto channel = test::connect(*port);
   constexpr std::size_t rounds = 50;
   for (std::size_t i = 0; i < rounds; ++i) {
@@ -406,15 +423,13 @@ TEST_CASE(
     ClientCall call(channel, "/test/echo");
     for (std::size_t answers = 1; answers <= 3; ++answers) {
       call.write("hello");
-      while (call.messages().size() < answers) {
-      }
+      await([&] { return call.messages().size() == answers; });
     }
     call.end_writes();
-    while (!call.done()) {
-    }
+    await([&] { return call.done(); });
     CHECK(call.status().ok());
   }
-  asio::post(loop.get_executor(), [&] { server.stop(); });
+  running.request_stop();
   running.join();
   CHECK(service->begun == service->ended);
   CHECK(service->begun >= static_cast<int>(rounds));

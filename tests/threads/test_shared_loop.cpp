@@ -123,9 +123,8 @@ TEST_CASE("A shared loop: run returns when the handlers in lent threads have, an
   auto bringing = fixture.bring([&] {
     asio::post(fixture.loop.get_executor(), [&] { rest_ran = true; });
     inside.set_value();
-    auto& lending = asio::use_service<fedagent::grpc::detail::LendingService>(fixture.io);
-    while (lending.enter()) {  // `run` is not at its end yet
-      lending.run_and_leave([] {});
+    while (!fixture.io.stopped()) {
+      std::this_thread::yield();
     }
     for (int i = 0; i < 1000; ++i) {
       std::this_thread::yield();
@@ -146,6 +145,16 @@ TEST_CASE("A shared loop: run returns when the handlers in lent threads have, an
 }
 
 TEST_CASE("A shared loop: what is thrown in a lent thread comes out of run, and the rest goes on") {
+  std::function<void(Fixture&)> before_it;
+  SUBCASE("while there is other work") {
+    before_it = [](Fixture&) {};
+  }
+  SUBCASE("by the last work") {
+    before_it = [](Fixture& fixture) { fixture.work.reset(); };
+  }
+  SUBCASE("when the loop is stopped") {
+    before_it = [](Fixture& fixture) { fixture.io.stop(); };
+  }
   Fixture fixture;
   bool rest_ran = false;
   std::thread::id thrown_in;
@@ -157,18 +166,92 @@ TEST_CASE("A shared loop: what is thrown in a lent thread comes out of run, and 
         .bring([&] {
           asio::post(fixture.loop.get_executor(), [&] {
             thrown_in = std::this_thread::get_id();
+            before_it(fixture);
             throw std::runtime_error("thrown there");
           });
-          asio::post(fixture.loop.get_executor(), [&] { rest_ran = true; });
         })
         .join();
   });
   CHECK_THROWS_WITH_AS(fixture.loop.run(), "thrown there", std::runtime_error);
   bringing.join();
   CHECK(thrown_in != std::this_thread::get_id());
+  asio::post(fixture.loop.get_executor(), [&] { rest_ran = true; });
   fixture.work.reset();
+  fixture.io.restart();
   fixture.loop.run();
   CHECK(rest_ran);
+}
+
+TEST_CASE("A shared loop: a thread is lent for a few rounds, however much there is to do") {
+  Fixture fixture;
+  fixture.start();
+  const auto loop_thread = fixture.running.get_id();
+  int in_loop_thread = 0;
+  int in_lent_thread = 0;
+  std::promise<void> done;
+  std::function<void()> again = [&] {
+    ++(std::this_thread::get_id() == loop_thread ? in_loop_thread : in_lent_thread);
+    if (in_loop_thread + in_lent_thread < 10'000) {
+      asio::post(fixture.loop.get_executor(), again);
+    } else {
+      done.set_value();
+    }
+  };
+  fixture.bring(again).join();
+  done.get_future().wait();
+  fixture.stop();
+  CHECK(in_lent_thread > 1);
+  CHECK(in_lent_thread < 100);
+}
+
+TEST_CASE("A shared loop: a lent thread has nothing to do with other loops") {
+  Fixture one;
+  Fixture other;
+  one.start();
+  other.start();
+  std::promise<std::thread::id> ran;
+  bool in_time = false;
+  auto bringing = one.bring([&] {
+    asio::post(other.loop.get_executor(), [&] { ran.set_value(std::this_thread::get_id()); });
+    auto future = ran.get_future();  // a handler should not wait, but this one tells
+    in_time = future.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+    CHECK((!in_time || future.get() == other.running.get_id()));
+  });
+  bringing.join();
+  CHECK(in_time);
+}
+
+TEST_CASE("A shared loop: it may end while threads bring news, and the loop may be destroyed") {
+  for (int i = 0; i < 30; ++i) {
+    auto io = std::make_unique<asio::io_context>();
+    auto loop = std::make_unique<SharedLoop>(*io);
+    const auto box = std::make_shared<Box>(loop->get_executor());
+    int arrived = 0;
+    std::atomic<bool> over = false;
+    std::vector<std::thread> bringing;
+    for (int thread = 0; thread < 2; ++thread) {
+      bringing.emplace_back([&, box] {
+        while (!over) {
+          box->send(std::make_shared<News>([&] {
+            if (++arrived == 200) {
+              io->stop();
+            }
+          }));
+        }
+      });
+    }
+    {
+      const auto work = asio::make_work_guard(loop->get_executor());
+      loop->run();
+    }
+    CHECK(arrived >= 200);
+    loop.reset();
+    io.reset();
+    over = true;
+    for (auto& thread : bringing) {
+      thread.join();
+    }
+  }
 }
 
 TEST_CASE("A shared loop: handlers run one at a time, with many threads and timers") {

@@ -100,10 +100,11 @@ class Mailbox final : public AnyMailbox, public std::enable_shared_from_this<Mai
     auto& context = boost::asio::query(executor, boost::asio::execution::context);
     service_ = &boost::asio::use_service<MailboxService>(context);
     service_->add(*this);
+    lending_ = &boost::asio::use_service<LendingService>(context);
   }
 
   bool send(std::shared_ptr<Mail> mail) override {
-    const Lending lending;  // around the lock: it ends with work of its own
+    const Lending lending(*lending_);  // around the lock: it ends with work of its own
     const std::lock_guard lock(mutex_);
     if (!executor_) {
       return false;
@@ -154,6 +155,8 @@ class Mailbox final : public AnyMailbox, public std::enable_shared_from_this<Mai
   }
 
   MailboxService* service_ = nullptr;
+  /// Of the executor's context, and not looked into without the executor.
+  LendingService* lending_ = nullptr;
   std::mutex mutex_;
   /// None: closed.
   std::optional<Executor> executor_;

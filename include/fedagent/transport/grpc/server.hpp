@@ -11,7 +11,9 @@
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <cstddef>
+#include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -107,7 +109,8 @@ class Server {
   /**
    * @param address As gRPC has it, such as "0.0.0.0:50051"; port 0: one that is free.
    * @return The port. Or the error of the system, such as "Address already in use": a port is
-   * never shared (E23); `invalid_argument` when gRPC cannot use the address or the credentials.
+   * never shared (E23); `invalid_argument` when gRPC cannot use the address or the credentials;
+   * "Resource temporarily unavailable" when there is no thread to be had.
    */
   boost::system::result<int> listen(const std::string& address,
                                     const std::shared_ptr<::grpc::ServerCredentials>& credentials,
@@ -115,11 +118,11 @@ class Server {
     if (state_->stopped) {
       return fedagent::make_error_code(fedagent::errc::stopped);
     }
-    if (state_->running.server) {
+    if (state_->over) {
       return boost::system::error_code(boost::asio::error::already_open);
     }
-    auto running = Running{.reception = std::make_unique<Reception>(state_->box, state_->host),
-                           .server = nullptr};
+    const auto running = std::make_shared<Running>(Running{
+        .reception = std::make_unique<Reception>(state_->box, state_->host), .server = nullptr});
     ::grpc::ServerBuilder builder;
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     for (const auto& [name, value] : options.arguments) {
@@ -129,15 +132,25 @@ class Server {
     builder.SetMaxSendMessageSize(options.max_message);
     int port = 0;
     builder.AddListeningPort(address, credentials, &port);
-    builder.RegisterCallbackGenericService(running.reception.get());
-    running.server = builder.BuildAndStart();
-    if (!running.server || port <= 0) {
-      if (running.server) {
-        running.shut_down();
+    builder.RegisterCallbackGenericService(running->reception.get());
+    running->server = builder.BuildAndStart();
+    if (!running->server || port <= 0) {
+      if (running->server) {
+        running->shut_down();
       }
       return detail::why_not_listening(address);
     }
-    state_->running = std::move(running);
+    std::promise<void> over;
+    try {
+      // Its end waits, in a thread of its own. Made now: there may be none to be had then.
+      std::thread(&State::shut_down, running, over.get_future(), state_->box,
+                  std::make_shared<Ended>(state_))
+          .detach();
+    } catch (const std::system_error& no_thread) {
+      running->shut_down();
+      return boost::system::error_code(no_thread.code().value(), boost::system::system_category());
+    }
+    state_->over = std::move(over);
     state_->ended = false;
     // It is what keeps the loop from running out of work.
     boost::asio::co_spawn(state_->executor, until_stopped(state_), boost::asio::detached);
@@ -191,20 +204,16 @@ class Server {
         serving.end();
       }
       changed.wake_all();
-      if (running.server) {
-        auto ended_mail = std::make_shared<Ended>(this->weak_from_this());
-        try {
-          std::thread(&State::shut_down, std::move(running), box, std::move(ended_mail)).detach();
-        } catch (const std::system_error&) {
-          running.shut_down();  // no thread to be had: better late than never
-          ended = true;
-        }
+      if (over) {
+        over->set_value();
       }
     }
 
-    // In a thread of its own, as it waits. It does not touch the state.
-    static void shut_down(Running running, std::shared_ptr<Box> box, std::shared_ptr<Ended> mail) {
-      running.shut_down();
+    // In a thread of its own. It does not touch the state.
+    static void shut_down(std::shared_ptr<Running> running, std::future<void> over,
+                          std::shared_ptr<Box> box, std::shared_ptr<Ended> mail) {
+      over.wait();
+      running->shut_down();
       box->send(mail);
     }
 
@@ -213,7 +222,8 @@ class Server {
     const std::shared_ptr<Box> box;
     const std::shared_ptr<Host> host;
     boost::intrusive::list<detail::Serving<State>> servings;
-    Running running;
+    /// To be told when gRPC is to end; none: it has not begun.
+    std::optional<std::promise<void>> over{};
     /// Those who wait for the end.
     Waiters changed;
     bool stopped = false;

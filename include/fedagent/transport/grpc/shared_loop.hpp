@@ -8,17 +8,17 @@
 
 namespace fedagent::grpc {
 
-/// A loop whose handlers gRPC's threads run too, one at a time, so that news wakes no other thread.
+/// A loop whose handlers gRPC's threads run too, one at a time, so that news does not wake its own.
 /**
- * The executor is a strand. The thread of gRPC that brings news to a server on it runs its
- * handlers, unless another thread is at that; all else that the loop has to do, such as timers, is
- * done by `run`. It pays with few nodes, where each round trip would wake the loop's thread.
+ * The executor is a strand. The thread of gRPC that brings news to a server on it runs its handlers
+ * for a while, unless another thread is at that; all else that the loop has to do, such as timers,
+ * is done by `run`. It pays with few nodes, where each round trip would wake the loop's thread.
  *
  * @par Lifetimes
- * The `io_context` must outlive it.
+ * The `io_context` must outlive it, and have no other `SharedLoop`.
  * @par Executor
  * All that belongs to the store must be spawned on this executor, not on that of the `io_context`.
- * A handler that blocks keeps a thread of gRPC from its calls.
+ * A handler that takes long keeps a thread of gRPC from its calls.
  * @par Thread safety
  * Safe.
  */
@@ -36,15 +36,12 @@ class SharedLoop {
 
   /// Runs the loop, as `io_context::run`; threads of gRPC help as long as it lasts, and no longer.
   /**
-   * So handlers run nowhere before it, and after it, when the store may be destroyed.
+   * So handlers run nowhere before it, nor after it, when the store may be destroyed.
    *
    * @return The number of handlers that ran in this thread.
    * @par Errors What a handler throws, in whatever thread.
    */
-  std::size_t run() {
-    const detail::LendingService::Open open(*lending_);
-    return loop_->run();
-  }
+  std::size_t run() { return lending_->run(*loop_); }
 
  private:
   boost::asio::io_context* loop_;

@@ -1,7 +1,12 @@
 // transport/stream/polled_connection.hpp: a socket that takes only a part of a task, and
 // connections that end in each phase of a poll.
 #include <doctest/doctest.h>
+#include <algorithm>
+#include <boost/asio/append.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/socket_base.hpp>
+#include <boost/system/error_code.hpp>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -12,6 +17,13 @@
 
 #include "fedagent/explain.hpp"
 #include "support/stream.hpp"
+
+// What a socket can do at once, this one can.
+namespace {
+class Generous;
+}
+template <>
+inline constexpr bool fedagent::stream::detail::is_socket<Generous> = true;
 
 using namespace test::stream;
 using fedagent::TaskStage;
@@ -66,6 +78,42 @@ struct Narrow {
 
 // One that is tried at once, and of which a part is taken; one that is left to a coroutine at once.
 constexpr std::size_t sizes[] = {12000, 40000};
+
+/// A socket that takes all that is written to it, and notes how.
+class Generous : public Socket {
+ public:
+  struct Notes {
+    std::size_t all = 0;
+    std::size_t run = 0;
+    std::size_t longest_run = 0;
+    std::size_t turns = 0;
+  };
+
+  Generous(Socket socket, Notes& notes) : Socket(std::move(socket)), notes_(&notes) {}
+
+  template <class Buffers>
+  std::size_t write_some(const Buffers& buffers, boost::system::error_code& error) {
+    error.clear();
+    const auto size = boost::asio::buffer_size(buffers);
+    notes_->all += size;
+    notes_->run += size;
+    notes_->longest_run = std::max(notes_->longest_run, notes_->run);
+    return size;
+  }
+  template <class Buffers, class Token>
+  auto async_write_some(const Buffers& buffers, Token&& token) {
+    const auto size = boost::asio::buffer_size(buffers);
+    notes_->all += size;
+    notes_->run = 0;
+    ++notes_->turns;
+    return boost::asio::post(
+        get_executor(),
+        boost::asio::append(std::forward<Token>(token), boost::system::error_code(), size));
+  }
+
+ private:
+  Notes* notes_;
+};
 
 std::string body_of(const Frame& frame) {
   return frame.payload.substr(fs::ChunkHead::encoded_size + 2);
@@ -130,6 +178,25 @@ TEST_CASE("stream server: answers that go out with a task go out once") {
   wire.expect(FrameType::task);
   wire.expect(FrameType::pong);
   CHECK(wire.quiet());
+}
+
+TEST_CASE(
+    "stream server: the chunks of a task go out together, and after a MiB others have turns") {
+  constexpr std::size_t chunk = 256U << 10U;
+  constexpr std::size_t most = 1U << 20U;
+  Generous::Notes notes;
+  Served served;
+  auto [ours, theirs] = served.pair();
+  served.serve(Generous(std::move(theirs), notes));
+  Wire wire(served.loop, std::move(ours));
+  wire.send(hello("n1") + frame(FrameType::poll));
+  REQUIRE(served.store.try_send("n1", task("r1", std::string(8 * most, 'x'))));
+  served.loop.drain();
+  CHECK(notes.all > 8 * most);
+  CHECK(notes.longest_run >= most);
+  CHECK(notes.longest_run < most + chunk);
+  CHECK(notes.turns >= 6);
+  CHECK(notes.turns <= 8);
 }
 
 TEST_CASE("stream server: the node may poll again before it has read the end of a task, once") {

@@ -134,9 +134,10 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
     buffers[0] = boost::asio::buffer(postponed);
     buffers[1] = boost::asio::buffer(head.bytes().data(), head.bytes().size());
     std::copy(rest.begin(), rest.end(), buffers.begin() + 2);
-    if (c.write_at_once(buffers)) {
+    if (c.write_at_once(buffers) || c.write_large_at_once(buffers)) {
       co_return error_code();
     }
+    c.at_once_ = 0;  // others have their turn
     c.timeouts_.write_begins();
     const auto [error, size] = co_await boost::asio::async_write(
         c.stream_, buffers, AllAtOnce(), boost::asio::as_tuple(boost::asio::deferred));
@@ -228,6 +229,8 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
   bool closed() const noexcept { return closed_; }
 
  private:
+  static constexpr std::size_t most_at_once = std::size_t{1} << 20U;
+
   // Asio's own condition writes 64 KiB at a time.
   struct AllAtOnce {
     std::size_t operator()(const error_code& error, std::size_t /*written*/) const noexcept {
@@ -235,7 +238,7 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
     }
   };
 
-  // Writes what a socket takes without waiting. What is large is left: others have their turn.
+  // Writes what a socket takes without waiting. What is large is left.
   // What goes wrong the next write will find. @return Whether that is all.
   template <std::size_t N>
   bool write_at_once(Parts<N>& buffers) {
@@ -252,6 +255,22 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
       }
     }
     return size == 0;
+  }
+
+  // The same for what is large: the chunks of a message are quicker one right after the other,
+  // while they are in the cache. A very large message has its turns with others, so it stops at
+  // times.
+  template <std::size_t N>
+  bool write_large_at_once(Parts<N>& buffers) {
+    if constexpr (is_socket<Stream>) {
+      if (at_once_ < most_at_once) {
+        error_code later;
+        const auto written = stream_.write_some(buffers, later);
+        at_once_ += written;
+        take_off(buffers, written);
+      }
+    }
+    return boost::asio::buffer_size(buffers) == 0;
   }
 
   static awaitable<void> say_goodbye(std::shared_ptr<FrameWriter> c) {
@@ -278,6 +297,8 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
   Limits peer_{};
   Timeouts<FrameWriter, Executor, Clock> timeouts_;
   error_code fault_;
+  /// Bytes of large frames that were written since the loop had its turn.
+  std::size_t at_once_ = 0;
   bool closed_ = false;
 };
 

@@ -36,8 +36,8 @@ struct Budget {
  * Call `first` or `next` with what stands before the body, fill what `ids` and `space` give, and
  * `take` the message when it is `whole`.
  *
- * The memory follows what has arrived: the body has room for less than four times of it, or less
- * than 256 KiB. Until it is whole, at most a third of it is copied.
+ * The memory follows what has arrived: the body has room for less than eight times of it, or less
+ * than 512 KiB. Until it is whole, at most a seventh of it is copied.
  *
  * @par Lifetimes
  * The budget must outlive it.
@@ -131,12 +131,12 @@ class Joiner {
     return {};
   }
 
-  // The whole, or a quarter of it, or a quarter of that, and so on. With steps that end at the
-  // whole the last one copies a quarter, and the string does not round it up.
+  // The whole, or an eighth of it, or an eighth of that, and so on. With steps that end at the
+  // whole the last one copies an eighth, and the string does not round it up.
   std::uint64_t room_for(std::uint64_t bytes) const noexcept {
     std::uint64_t room = total_;
-    while (room / 4 >= std::max(bytes, least_room)) {
-      room /= 4;
+    while (room / 8 >= std::max(bytes, least_room)) {
+      room /= 8;
     }
     return room;
   }

@@ -524,11 +524,12 @@ TEST_CASE("stream server: D7 a reply that comes twice is a duplicate, and told s
 
 TEST_CASE("stream server: what half-received messages take together is limited") {
   fs::ServerOptions options;
-  options.max_incoming_bytes = 100'000;
+  options.max_incoming_bytes = 2 * fs::Joiner::least_room - 1;
   Served served(options);
   auto first = served.meet("n1");
   auto second = served.meet("n2");
-  const auto begun = chunk(FrameType::reply, fs::ChunkHead{.total = 1U << 20U}, "abc", false);
+  const auto begun =
+      chunk(FrameType::reply, fs::ChunkHead{.total = 8 * fs::Joiner::least_room}, "abc", false);
   first.send(begun);
   CHECK(served.server.counters().incoming_bytes == fs::Joiner::least_room);
   second.send(begun);

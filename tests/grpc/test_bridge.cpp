@@ -13,7 +13,6 @@
 #include <set>
 #include <source_location>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -410,11 +409,15 @@ TEST_CASE(
   // [/shared_loop]
   const auto port = server.listen("127.0.0.1:0", ::grpc::InsecureServerCredentials());
   REQUIRE(port);
-  // Ends the loop also when a check has failed.
-  std::jthread running([&](const std::stop_token&) { loop.run(); });
+  std::thread running([&] { loop.run(); });
   const auto loop_thread = running.get_id();
-  const std::stop_callback stop(running.get_stop_token(),
-                                [&] { asio::post(loop.get_executor(), [&] { server.stop(); }); });
+  const auto end = [&] {
+    if (running.joinable()) {
+      asio::post(loop.get_executor(), [&] { server.stop(); });
+      running.join();
+    }
+  };
+  const std::shared_ptr<void> when_a_check_fails(nullptr, [&](void*) { end(); });
   const auto channel = test::connect(*port);
   constexpr std::size_t rounds = 50;
   for (std::size_t i = 0; i < rounds; ++i) {
@@ -429,8 +432,7 @@ TEST_CASE(
     await([&] { return call.done(); });
     CHECK(call.status().ok());
   }
-  running.request_stop();
-  running.join();
+  end();
   CHECK(service->begun == service->ended);
   CHECK(service->begun >= static_cast<int>(rounds));
   service->served_in.erase(loop_thread);

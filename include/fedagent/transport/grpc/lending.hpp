@@ -107,7 +107,8 @@ class LendingService final : public boost::asio::execution_context::service {
  */
 class Lending {
  public:
-  explicit Lending(LendingService& to) noexcept : to_(&to), outer_(std::exchange(here(), this)) {}
+  /// @param to Not looked into before it is given anything.
+  explicit Lending(LendingService* to) noexcept : to_(to), outer_(std::exchange(here(), this)) {}
   Lending(const Lending&) = delete;
   Lending& operator=(const Lending&) = delete;
   ~Lending() {

@@ -98,13 +98,13 @@ class Mailbox final : public AnyMailbox, public std::enable_shared_from_this<Mai
  public:
   explicit Mailbox(const Executor& executor) : executor_(executor) {
     auto& context = boost::asio::query(executor, boost::asio::execution::context);
+    lending_ = &boost::asio::use_service<LendingService>(context);
     service_ = &boost::asio::use_service<MailboxService>(context);
     service_->add(*this);
-    lending_ = &boost::asio::use_service<LendingService>(context);
   }
 
   bool send(std::shared_ptr<Mail> mail) override {
-    const Lending lending(*lending_);  // around the lock: it ends with work of its own
+    const Lending lending(lending_);  // around the lock: it ends with work of its own
     const std::lock_guard lock(mutex_);
     if (!executor_) {
       return false;

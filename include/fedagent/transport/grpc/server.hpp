@@ -123,6 +123,15 @@ class Server {
     }
     const auto running = std::make_shared<Running>(Running{
         .reception = std::make_unique<Reception>(state_->box, state_->host), .server = nullptr});
+    std::promise<void> over;
+    try {
+      // The end waits, in a thread of its own. Made now: there may be none to be had then.
+      std::thread(&State::shut_down, running, over.get_future(), state_->box,
+                  std::make_shared<Ended>(state_))
+          .detach();
+    } catch (const std::system_error& no_thread) {
+      return boost::system::error_code(no_thread.code().value(), boost::system::system_category());
+    }
     ::grpc::ServerBuilder builder;
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     for (const auto& [name, value] : options.arguments) {
@@ -139,16 +148,6 @@ class Server {
         running->shut_down();
       }
       return detail::why_not_listening(address);
-    }
-    std::promise<void> over;
-    try {
-      // Its end waits, in a thread of its own. Made now: there may be none to be had then.
-      std::thread(&State::shut_down, running, over.get_future(), state_->box,
-                  std::make_shared<Ended>(state_))
-          .detach();
-    } catch (const std::system_error& no_thread) {
-      running->shut_down();
-      return boost::system::error_code(no_thread.code().value(), boost::system::system_category());
     }
     state_->over = std::move(over);
     state_->ended = false;
@@ -213,8 +212,10 @@ class Server {
     static void shut_down(std::shared_ptr<Running> running, std::future<void> over,
                           std::shared_ptr<Box> box, std::shared_ptr<Ended> mail) {
       over.wait();
-      running->shut_down();
-      box->send(mail);
+      if (running->server) {  // it did listen
+        running->shut_down();
+        box->send(mail);
+      }
     }
 
     const Executor executor;

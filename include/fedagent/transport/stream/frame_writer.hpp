@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "fedagent/transport/stream/context.hpp"
@@ -137,13 +138,19 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
     if (c.write_at_once(buffers) || c.write_large_at_once(buffers)) {
       co_return error_code();
     }
-    c.at_once_ = 0;  // others have their turn
+    c.at_once_ = 0;
     c.timeouts_.write_begins();
-    const auto [error, size] = co_await boost::asio::async_write(
-        c.stream_, buffers, AllAtOnce(), boost::asio::as_tuple(boost::asio::deferred));
+    error_code error;
+    try {
+      std::tie(error, std::ignore) = co_await boost::asio::async_write(
+          c.stream_, buffers, AllAtOnce(), boost::asio::as_tuple(boost::asio::deferred));
+    } catch (...) {
+      c.close();  // nobody may write on in the middle of a frame
+      throw;
+    }
     c.timeouts_.write_ended();
     if (error) {
-      c.fail(error, false);
+      c.fail(c.first_error_ ? c.first_error_ : error, false);
       c.close();
     }
     co_return c.fault_ ? c.fault_ : error;
@@ -248,29 +255,35 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
         // One buffer is written faster than many.
         const auto space = shared().write_space.get();
         const auto joined = boost::asio::buffer(space, boost::asio::buffer_copy(space, buffers));
-        error_code later;
-        const auto written = stream_.write_some(joined, later);
-        take_off(buffers, written);
-        return written == size;
+        take_off(buffers, write_some(joined));
       }
     }
-    return size == 0;
+    return boost::asio::buffer_size(buffers) == 0;
   }
 
   // The same for what is large: the chunks of a message are quicker one right after the other,
-  // while they are in the cache. A very large message has its turns with others, so it stops at
-  // times.
+  // while they are in the cache. After a MiB of them others have their turn.
   template <std::size_t N>
   bool write_large_at_once(Parts<N>& buffers) {
     if constexpr (is_socket<Stream>) {
-      if (at_once_ < most_at_once) {
-        error_code later;
-        const auto written = stream_.write_some(buffers, later);
+      if (at_once_ < most_at_once && boost::asio::buffer_size(buffers) > SharedSpace::size) {
+        const auto written = write_some(buffers);
         at_once_ += written;
         take_off(buffers, written);
       }
     }
     return boost::asio::buffer_size(buffers) == 0;
+  }
+
+  // A socket tells why the connection broke once, and then only that it is broken.
+  template <class Buffers>
+  std::size_t write_some(const Buffers& buffers) {
+    error_code error;
+    const auto written = stream_.write_some(buffers, error);
+    if (error && error != boost::asio::error::would_block && !first_error_) {
+      first_error_ = error;
+    }
+    return written;
   }
 
   static awaitable<void> say_goodbye(std::shared_ptr<FrameWriter> c) {
@@ -297,7 +310,8 @@ class FrameWriter : public std::enable_shared_from_this<FrameWriter<Stream, Exec
   Limits peer_{};
   Timeouts<FrameWriter, Executor, Clock> timeouts_;
   error_code fault_;
-  /// Bytes of large frames that were written since the loop had its turn.
+  error_code first_error_;
+  /// Bytes of large frames that were written since the last one that was waited for.
   std::size_t at_once_ = 0;
   bool closed_ = false;
 };

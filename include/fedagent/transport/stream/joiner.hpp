@@ -36,15 +36,15 @@ struct Budget {
  * Call `first` or `next` with what stands before the body, fill what `ids` and `space` give, and
  * `take` the message when it is `whole`.
  *
- * The memory follows what has arrived: the body has room for less than eight times of it, or less
- * than 512 KiB. Until it is whole, at most a seventh of it is copied.
+ * The memory follows what has arrived, with the chunk that begins: the body has room for less than
+ * eight times of it, or less than 256 KiB. Until it is whole, at most a seventh of it is copied.
  *
  * @par Lifetimes
  * The budget must outlive it.
  */
 class Joiner {
  public:
-  static constexpr std::uint64_t least_room = std::uint64_t{64} << 10U;
+  static constexpr std::uint64_t least_room = std::uint64_t{32} << 10U;
 
   explicit Joiner(Budget& budget) noexcept : budget_(&budget) {}
   Joiner(const Joiner&) = delete;

@@ -20,8 +20,8 @@ namespace fedagent::stream {
 struct ConnectionOptions {
   /// What this end takes from its peer.
   Limits limits{};
-  /// The largest chunk that this end writes, in bytes; a ping waits for no more than one chunk. The
-  /// peer's `max_frame` counts too. 4 KiB to 64 MiB.
+  /// The largest chunk that this end writes, in bytes; a ping waits for no more than a MiB and one
+  /// chunk. The peer's `max_frame` counts too. 4 KiB to 64 MiB.
   std::uint32_t chunk_size = 256U << 10U;
   /// The time for the first frame of the peer, and for a TLS handshake before it. Above zero, to 1
   /// day.

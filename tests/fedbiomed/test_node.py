@@ -198,6 +198,10 @@ class Running:
         """Asks it to stop. Returns the exit code."""
         if self.process.returncode is None:
             self.process.terminate()
+        return await self.ended()
+
+    async def ended(self):
+        """The exit code of a node that ends by itself: a signal after its last word would kill it."""
         await asyncio.wait_for(self.process.communicate(), PATIENCE)
         return self.process.returncode
 
@@ -319,7 +323,7 @@ class WithoutOrganization(NodeTest):
     async def test_c1_a_certificate_without_o_ends_the_node(self):
         node = await self.node()
         await node.event("stopped")
-        self.assertEqual(await node.end(), 3)
+        self.assertEqual(await node.ended(), 3)
         self.assertTrue(self.server.polls.empty())
 
 
@@ -384,7 +388,7 @@ class Polling(NodeTest):
         node = await self.node("--fail-on", "ListRequest")
         await self.give(*["ListRequest"] * 6)
         await node.event("stopped")
-        self.assertEqual(await node.end(), 3)
+        self.assertEqual(await node.ended(), 3)
         self.assertEqual(node.count("listener_error"), 6)
 
     async def test_c3_a_success_between_failures_counts(self):
@@ -558,7 +562,7 @@ class Replying(NodeTest):
         await out.put(request(request_id="b"))
         stopped = await node.event("stopped")
         self.assertEqual((stopped["tasks"], stopped["replies"]), (2, 2))
-        self.assertEqual(await node.end(), 0)
+        self.assertEqual(await node.ended(), 0)
 
 
 if __name__ == "__main__":

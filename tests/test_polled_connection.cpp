@@ -18,12 +18,15 @@
 #include "fedagent/explain.hpp"
 #include "support/stream.hpp"
 
-// What a socket can do at once, this one can.
+// What a socket can do at once, these can.
 namespace {
 class Generous;
-}
+class Broken;
+}  // namespace
 template <>
 inline constexpr bool fedagent::stream::detail::is_socket<Generous> = true;
+template <>
+inline constexpr bool fedagent::stream::detail::is_socket<Broken> = true;
 
 using namespace test::stream;
 using fedagent::TaskStage;
@@ -115,6 +118,29 @@ class Generous : public Socket {
   Notes* notes_;
 };
 
+/// A socket that says why it broke once, as the kernel does, and then only that it is broken.
+class Broken : public Socket {
+ public:
+  explicit Broken(Socket socket) : Socket(std::move(socket)) {}
+
+  template <class Buffers>
+  std::size_t write_some(const Buffers& /*buffers*/, boost::system::error_code& error) {
+    error = std::exchange(told_, true) ? boost::asio::error::broken_pipe
+                                       : boost::asio::error::connection_reset;
+    return 0;
+  }
+  template <class Buffers, class Token>
+  auto async_write_some(const Buffers& /*buffers*/, Token&& token) {
+    return boost::asio::post(
+        get_executor(),
+        boost::asio::append(std::forward<Token>(token),
+                            make_error_code(boost::asio::error::broken_pipe), std::size_t{0}));
+  }
+
+ private:
+  bool told_ = false;
+};
+
 std::string body_of(const Frame& frame) {
   return frame.payload.substr(fs::ChunkHead::encoded_size + 2);
 }
@@ -197,6 +223,17 @@ TEST_CASE(
   CHECK(notes.longest_run < most + chunk);
   CHECK(notes.turns >= 6);
   CHECK(notes.turns <= 8);
+}
+
+TEST_CASE(
+    "stream server: a connection that breaks under a write ends with what the socket said first") {
+  Served served;
+  auto [ours, theirs] = served.pair();
+  served.serve(Broken(std::move(theirs)));
+  Wire wire(served.loop, std::move(ours));
+  wire.send(hello("n1"));
+  REQUIRE(served.faults.size() == 1);
+  CHECK(served.faults.front().error == boost::asio::error::connection_reset);
 }
 
 TEST_CASE("stream server: the node may poll again before it has read the end of a task, once") {

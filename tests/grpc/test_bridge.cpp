@@ -32,22 +32,44 @@ using test::ClientCall;
 using test::drive;
 
 /// What a service does with a call, by the method that is called.
-enum Route : int { echo, wait, flood, rest, fail };
+enum Route : int { echo, wait, flood, rest, fail, at_once, forgotten, thrown };
 
 struct Service {
   static int route(std::string_view method) noexcept {
-    return method == "/test/echo"    ? echo
-           : method == "/test/wait"  ? wait
-           : method == "/test/flood" ? flood
-           : method == "/test/rest"  ? rest
-           : method == "/test/fail"  ? fail
-                                     : -1;
+    return method == "/test/echo"        ? echo
+           : method == "/test/wait"      ? wait
+           : method == "/test/flood"     ? flood
+           : method == "/test/rest"      ? rest
+           : method == "/test/fail"      ? fail
+           : method == "/test/at_once"   ? at_once
+           : method == "/test/forgotten" ? forgotten
+           : method == "/test/thrown"    ? thrown
+                                         : -1;
   }
 
-  asio::awaitable<void> serve(CallPtr call) {
+  std::optional<asio::awaitable<void>> serve(CallPtr call) {
     ++begun;
     served_in.insert(std::this_thread::get_id());
-    return run(this, std::move(call));
+    switch (call->route()) {
+      case at_once:
+        answer_at_once(*call);
+        return std::nullopt;
+      case forgotten:
+        return std::nullopt;
+      case thrown:
+        throw std::runtime_error("a secret");
+      default:
+        return run(this, std::move(call));
+    }
+  }
+
+  void answer_at_once(Call& call) {
+    ::grpc::ByteBuffer message;
+    errors.push_back(call.try_read(message));
+    ::grpc::ByteBuffer no_message;
+    errors.push_back(call.try_read(no_message));
+    CHECK(call.owner() == nullptr);
+    CHECK(call.rest(message));
   }
 
   /// Tells that a coroutine has ended, in whatever way.
@@ -217,6 +239,57 @@ TEST_CASE("What a coroutine throws ends its call with INTERNAL, and is not told"
   f.until([&] { return call.done(); });
   CHECK(call.status().error_code() == ::grpc::StatusCode::INTERNAL);
   CHECK(call.status().error_message() == "internal error");
+}
+
+TEST_CASE("A service may serve a call at once, without a coroutine, and let it rest") {
+  Fixture f;
+  ClientCall call(f.channel, "/test/at_once");
+  for (int i = 1; i <= 2; ++i) {
+    call.write("message " + std::to_string(i));
+    f.until([&] { return f.service->begun == i; });
+    CHECK(f.server->open() == 0);
+  }
+  const boost::system::error_code none;
+  const boost::system::error_code would_block = asio::error::would_block;
+  CHECK(f.service->errors == std::vector{none, would_block, none, would_block});
+  call.end_writes();
+  while (!call.done()) {  // the loop does not run
+  }
+  CHECK(call.status().ok());
+  CHECK(call.messages() == std::vector<std::string>{"message 2"});
+}
+
+TEST_CASE("Messages that come while nobody reads arrive in their order, and so does their end") {
+  Fixture f;
+  ClientCall call(f.channel, "/test/echo");
+  std::vector<std::string> sent;
+  for (int i = 0; i < 21; ++i) {
+    sent.push_back("message " + std::to_string(i));
+    call.write(sent.back());
+  }
+  call.end_writes();
+  f.until([&] { return call.done(); });
+  CHECK(call.status().ok());
+  CHECK(call.messages() == sent);
+}
+
+TEST_CASE("A call that its service has forgotten ends with OK") {
+  Fixture f;
+  ClientCall call(f.channel, "/test/forgotten");
+  call.write("hello");
+  f.until([&] { return call.done(); });
+  CHECK(call.status().ok());
+  CHECK(f.service->begun == 1);
+}
+
+TEST_CASE("What a service throws before there is a coroutine ends the call with INTERNAL too") {
+  Fixture f;
+  ClientCall call(f.channel, "/test/thrown");
+  call.write("go");
+  f.until([&] { return call.done(); });
+  CHECK(call.status().error_code() == ::grpc::StatusCode::INTERNAL);
+  CHECK(call.status().error_message() == "internal error");
+  CHECK(f.server->open() == 0);
 }
 
 TEST_CASE("A call without a message is served at its end") {

@@ -74,15 +74,22 @@ class PollCall {
         }
         continue;
       }
-      auto delivering = deliver(state, call, version, task->message());
-      const auto delivered = co_await std::move(delivering);
-      if (delivered) {
+      if (!is_for_node(*state, version, *task->message())) {
+        task->not_encodable();
+        continue;
+      }
+      Delivery delivery(*state, task->message());
+      auto written = delivery.write_to(*call);
+      while (written == boost::asio::error::would_block) {
+        auto flushing = Call::flush(call);
+        const auto flushed = co_await std::move(flushing);
+        written = flushed ? delivery.write_to(*call) : flushed.error();
+      }
+      if (written) {
+        why = written;
+      } else {
         task->delivered();
         until = to_confirm(*state);
-      } else if (delivered.error() == fedagent::errc::not_encodable) {
-        task->not_encodable();
-      } else {
-        why = delivered.error();
       }
     }
     if (why == fedagent::errc::poll_ended) {
@@ -96,23 +103,37 @@ class PollCall {
     co_return why;
   }
 
-  static awaitable<result<void>> deliver(State* state, std::shared_ptr<Call> call, Version version,
-                                         MessagePtr<Message_> message) {
-    // The node would take it for an attack, or refuse it.
-    if (message->researcher_id() != state->researcher_id ||
-        message->protocol_version() != to_string(version)) {
-      co_return make_error_code(fedagent::errc::not_encodable);
-    }
-    const ChunkSplitter chunks(message->bytes(), state->options.chunk_size);
-    for (std::int32_t i = 1; i <= chunks.count(); ++i) {
-      auto writing = Call::write(call, to_buffer(chunks.chunk(i), message));
-      const auto written = co_await std::move(writing);
-      if (!written) {
-        co_return written.error();
-      }
-    }
-    co_return result<void>();
+  /// Else the node would take it for an attack, or refuse it.
+  static bool is_for_node(const State& state, Version version, const Message_& message) {
+    return message.researcher_id() == state.researcher_id &&
+           message.protocol_version() == to_string(version);
   }
+
+  /// A task on its way to the node, chunk by chunk.
+  class Delivery {
+   public:
+    Delivery(const State& state, const MessagePtr<Message_>& message)
+        : message_(message), chunks_(message->bytes(), state.options.chunk_size) {}
+
+    /// Goes on. @return `would_block`: not before gRPC has taken the chunk before.
+    boost::system::error_code write_to(Call& call) {
+      for (; next_ <= chunks_.count(); ++next_) {
+        if (call.writing()) {
+          return boost::asio::error::would_block;
+        }
+        auto chunk = to_buffer(chunks_.chunk(next_), message_);
+        if (const auto error = call.try_write(chunk)) {
+          return error;
+        }
+      }
+      return {};
+    }
+
+   private:
+    MessagePtr<Message_> message_;
+    ChunkSplitter chunks_;
+    std::int32_t next_ = 1;
+  };
 
   static ::grpc::ByteBuffer to_buffer(const Chunk& chunk, const MessagePtr<Message_>& message) {
     constexpr std::size_t small = 4096;
@@ -123,10 +144,11 @@ class PollCall {
       return grpc::byte_buffer(slices);
     }
     // In one piece: one allocation.
-    const auto size = head.bytes().size() + chunk.bytes.size();
-    const std::array slices{::grpc::Slice(size)};
-    auto* const to = const_cast<std::uint8_t*>(slices.front().begin());
-    std::ranges::copy(chunk.bytes, std::ranges::copy(head.bytes(), to).out);
+    const auto before = head.bytes().size();
+    const std::array slices{::grpc::Slice(before + chunk.bytes.size())};
+    auto* const to = reinterpret_cast<char*>(const_cast<std::uint8_t*>(slices.front().begin()));
+    head.bytes().copy(to, before);
+    chunk.bytes.copy(to + before, chunk.bytes.size());
     return grpc::byte_buffer(slices);
   }
 

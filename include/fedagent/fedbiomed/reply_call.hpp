@@ -6,6 +6,7 @@
 namespace fedagent::fedbiomed::detail {
 
 /// ReplyTask: replies, and messages from node to node (E13 to E17, E20).
+/** Nodes send one message in a call, of one chunk unless it is large. */
 template <class State>
 class ReplyCall {
   using Store = typename State::Store;
@@ -13,87 +14,57 @@ class ReplyCall {
   template <class T>
   using awaitable = typename Store::template awaitable<T>;
 
+  using CallPtr = std::shared_ptr<Call>;
+
  public:
-  static awaitable<void> serve(State* state, std::shared_ptr<Call> call) {
-    co_await boost::asio::this_coro::throw_if_cancelled(false);
+  /// Serves what has come already. That is mostly all; if not, a coroutine serves the rest.
+  static std::optional<awaitable<void>> serve(State* state, CallPtr call) {
     Incoming incoming(*state);
-    while (true) {
-      auto reading = Call::read(call);
-      const auto bytes = co_await std::move(reading);
-      if (!bytes) {
-        if (bytes.error() != boost::asio::error::eof) {
-          call->finish(status_of(bytes.error()));
-        } else if (incoming.joiner.begun()) {
-          call->finish(status_of(errc::truncated));
-        } else {
-          call->finish_with(state->empty);
-        }
-        co_return;
+    auto next = Next::read;
+    while (next == Next::read) {
+      ::grpc::ByteBuffer bytes;
+      const auto error = call->try_read(bytes);
+      if (error == boost::asio::error::would_block) {
+        break;
       }
-      const auto whole = incoming.add(*bytes);
-      if (!whole) {
-        co_return call->finish(whole.error());
-      }
-      if (*whole) {
-        MessagePtr<Message> message;
-        if (const auto checked = check(*state, *call, incoming.take(), message); !checked.ok()) {
-          co_return call->finish(checked);
-        }
-        boost::system::error_code error;
-        if (message->destination().empty()) {
-          error = try_serve_reply(*state->store, message->source(), message).error();
-        } else {  // a forwarder of the user may wait
-          auto relaying = serve_reply(*state->store, std::string(message->source()), message);
-          const auto relayed = co_await std::move(relaying);
-          error = relayed.error();
-        }
-        if (error) {
-          co_return call->finish(status_of(error));
-        }
-        // Nodes send one message in a call. To hear of its end would wake this thread once more.
-        if (call->rest(state->empty)) {
-          co_return;
-        }
-      }
+      next = error ? ended(*call, incoming, error) : arrived(*call, incoming, bytes);
     }
+    if (next == Next::nothing) {
+      return std::nullopt;
+    }
+    return serve_rest(state, std::move(call), std::move(incoming), next);
   }
 
  private:
-  /// Whether a chunk has made a message whole, or the status that ends the call.
-  class Added {
-   public:
-    Added(bool whole) : whole_(whole) {}
-    Added(::grpc::Status error) : error_(std::move(error)) {}
-    explicit operator bool() const noexcept { return error_.ok(); }
-    bool operator*() const noexcept { return whole_; }
-    const ::grpc::Status& error() const noexcept { return error_; }
-
-   private:
-    ::grpc::Status error_{};
-    bool whole_ = false;
-  };
+  enum class Next { read, relay, nothing };
 
   /// The half-received message, and its part of what all of them may take.
   struct Incoming {
     explicit Incoming(State& of) : state(&of), joiner(of.options.max_message) {}
-    Incoming(const Incoming&) = delete;
-    Incoming& operator=(const Incoming&) = delete;
+    Incoming(Incoming&& other) noexcept
+        : state(other.state),
+          joiner(std::move(other.joiner)),
+          message(std::move(other.message)),
+          taken(std::exchange(other.taken, 0)) {}
+    Incoming& operator=(Incoming&&) = delete;
     ~Incoming() { give_back(); }
 
-    Added add(const ::grpc::ByteBuffer& buffer) {
+    /// @param whole Whether the chunk has made the message whole.
+    ::grpc::Status add(const ::grpc::ByteBuffer& buffer, bool& whole) {
       const ReceivedChunk chunk(buffer);
       if (!chunk.good()) {
         return status_of(errc::bad_protobuf);
       }
       const auto limit = state->options.max_incoming_bytes;
       if (limit > 0 && buffer.Length() > limit - std::min(limit, state->incoming_bytes)) {
-        return ::grpc::Status(::grpc::StatusCode::RESOURCE_EXHAUSTED,
-                              "the server is receiving as many bytes as it can hold");
+        return {::grpc::StatusCode::RESOURCE_EXHAUSTED,
+                "the server is receiving as many bytes as it can hold"};
       }
       taken += buffer.Length();
       state->incoming_bytes += buffer.Length();
-      const auto whole = joiner.add(chunk.size(), chunk.iteration(), chunk.pieces());
-      return whole ? Added(*whole) : Added(status_of(whole.error()));
+      const auto added = joiner.add(chunk.size(), chunk.iteration(), chunk.pieces());
+      whole = added && *added;
+      return added ? ::grpc::Status::OK : status_of(added.error());
     }
     std::string take() {
       give_back();
@@ -103,8 +74,70 @@ class ReplyCall {
 
     State* state;
     ChunkJoiner joiner;
+    /// The whole one.
+    MessagePtr<Message> message{};
     std::uint64_t taken = 0;
   };
+
+  static awaitable<void> serve_rest(State* state, CallPtr call, Incoming incoming, Next next) {
+    co_await boost::asio::this_coro::throw_if_cancelled(false);
+    while (next != Next::nothing) {
+      if (next == Next::relay) {
+        auto relaying =
+            serve_reply(*state->store, std::string(incoming.message->source()), incoming.message);
+        const auto relayed = co_await std::move(relaying);
+        next = answer(*call, incoming, relayed.error());
+      } else {
+        auto reading = Call::read(call);
+        const auto bytes = co_await std::move(reading);
+        next = bytes ? arrived(*call, incoming, *bytes) : ended(*call, incoming, bytes.error());
+      }
+    }
+  }
+
+  /// There is no more to read.
+  static Next ended(Call& call, const Incoming& incoming, boost::system::error_code why) {
+    if (why != boost::asio::error::eof) {
+      call.finish(status_of(why));
+    } else if (incoming.joiner.begun()) {
+      call.finish(status_of(errc::truncated));
+    } else {
+      call.finish_with(incoming.state->empty);
+    }
+    return Next::nothing;
+  }
+
+  static Next arrived(Call& call, Incoming& incoming, const ::grpc::ByteBuffer& bytes) {
+    bool whole = false;
+    auto status = incoming.add(bytes, whole);
+    if (status.ok() && whole) {
+      status = check(*incoming.state, call, incoming.take(), incoming.message);
+    }
+    if (!status.ok()) {
+      call.finish(status);
+      return Next::nothing;
+    }
+    if (!whole) {
+      return Next::read;
+    }
+    const auto& message = incoming.message;
+    if (!message->destination().empty()) {
+      return Next::relay;  // a forwarder of the user may wait
+    }
+    return answer(call, incoming,
+                  try_serve_reply(*incoming.state->store, message->source(), message).error());
+  }
+
+  /// Answers the message that was whole.
+  static Next answer(Call& call, Incoming& incoming, boost::system::error_code error) {
+    incoming.message = nullptr;
+    if (error) {
+      call.finish(status_of(error));
+      return Next::nothing;
+    }
+    // To hear of the end of the call would wake this thread once more.
+    return call.rest(incoming.state->empty) ? Next::nothing : Next::read;
+  }
 
   static ::grpc::Status check(const State& state, const Call& call, std::string bytes,
                               MessagePtr<Message>& checked) {

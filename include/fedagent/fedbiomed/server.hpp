@@ -41,7 +41,8 @@ class Service final : public ServiceState<Store> {
                                     : -1;
   }
 
-  typename Store::template awaitable<void> serve(std::shared_ptr<Call> call) {
+  /// @return None: it is served already.
+  std::optional<typename Store::template awaitable<void>> serve(std::shared_ptr<Call> call) {
     switch (call->route()) {
       case get_task_unary:
         return PollCall<State>::serve(this, std::move(call));

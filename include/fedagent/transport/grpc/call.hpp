@@ -81,6 +81,13 @@ class Call final : public detail::Reactor {
   /// Whether the client is gone.
   using Reactor::cancelled;
 
+  /// Takes the next message of the client, if it is there.
+  /** @par Errors As `read`; `would_block`: it is not there yet. */
+  using Reactor::try_read;
+  /// Writes a message, if gRPC has taken the one before; it is empty then.
+  /** @par Errors As `write`; `would_block`: gRPC has not yet. */
+  using Reactor::try_write;
+
   /// Waits for the next message of the client.
   /**
    * @par Errors
@@ -88,12 +95,12 @@ class Call final : public detail::Reactor {
    */
   static awaitable<result<::grpc::ByteBuffer>> read(std::shared_ptr<Call> call) {
     ::grpc::ByteBuffer message;
-    auto error = call->take(message);
+    auto error = call->try_read(message);
     if (error == boost::asio::error::would_block) {
       Waiting waiting(*call);
       do {
         co_await waiting.waiter.wait();
-        error = waiting.waiter.verdict() ? waiting.waiter.verdict() : call->take(message);
+        error = waiting.waiter.verdict() ? waiting.waiter.verdict() : call->try_read(message);
       } while (error == boost::asio::error::would_block);
     }
     if (error) {
@@ -110,13 +117,13 @@ class Call final : public detail::Reactor {
    * @par Errors `connection_reset`: the client is gone, or the call has ended.
    */
   static awaitable<result<void>> write(std::shared_ptr<Call> call, ::grpc::ByteBuffer message) {
-    auto error = call->begin_write(message);
+    auto error = call->try_write(message);
     if (error == boost::asio::error::would_block) {
       auto flushing = flush(call);
       if (const auto flushed = co_await std::move(flushing); !flushed) {
         co_return flushed.error();
       }
-      error = call->begin_write(message);
+      error = call->try_write(message);
     }
     if (error) {
       co_return error;

@@ -6,16 +6,16 @@
 #include <grpcpp/support/status.h>
 
 #include <boost/asio/error.hpp>
-#include <boost/circular_buffer.hpp>
 #include <boost/system/error_code.hpp>
-#include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "fedagent/transport/grpc/bytes.hpp"
 #include "fedagent/transport/grpc/identity.hpp"
+#include "fedagent/transport/grpc/inbox.hpp"
 #include "fedagent/transport/grpc/mailbox.hpp"
 
 namespace fedagent::grpc::detail {
@@ -72,7 +72,8 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
   }
 
   /// Takes what was read. @par Errors `would_block`: a mail will tell; `eof`; `connection_reset`.
-  error_code take(::grpc::ByteBuffer& message) {
+  error_code try_read(::grpc::ByteBuffer& message) {
+    message.Clear();
     bool more = false;
     {
       const std::lock_guard lock(mutex_);
@@ -84,10 +85,8 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
         return ended_ ? make_error_code(boost::asio::error::eof)
                       : make_error_code(boost::asio::error::would_block);
       }
-      message.Swap(&inbox_.front());
-      inbox_.pop_front();
-      inbox_bytes_ -= message.Length();
-      more = !reading_ && !ended_ && has_room();
+      inbox_.pop(message);
+      more = !reading_ && !ended_ && inbox_.has_room();
       reading_ = reading_ || more;
     }
     if (more) {
@@ -97,7 +96,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
   }
 
   /// @par Errors `would_block`: the write before has not ended; `connection_reset`.
-  error_code begin_write(::grpc::ByteBuffer& message) {
+  error_code try_write(::grpc::ByteBuffer& message) {
     {
       const std::lock_guard lock(mutex_);
       if (const auto error = write_error()) {
@@ -158,10 +157,8 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
     {
       const std::lock_guard lock(mutex_);
       if (ok) {
-        inbox_bytes_ += incoming_.Length();
-        inbox_.push_back(std::move(incoming_));
-        incoming_ = ::grpc::ByteBuffer();
-        more = has_room();
+        inbox_.push(incoming_);
+        more = inbox_.has_room();
       }
       reading_ = more;
       ended_ = !ok;
@@ -197,7 +194,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
       news = !last && std::exchange(awaited_, false);
     }
     if (last) {
-      Finish(status_);
+      Finish(*status_);
     } else if (news) {
       tell();
     }
@@ -246,15 +243,6 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
     }
     return writing_ ? make_error_code(boost::asio::error::would_block) : error_code();
   }
-  // With the mutex. One large message is enough to read ahead.
-  bool has_room() const {
-    constexpr std::size_t most_bytes = 64U << 10U;
-    return !inbox_.full() && inbox_bytes_ < most_bytes;
-  }
-
-  static constexpr std::size_t most_read_ahead = 8;
-  using Inbox = boost::circular_buffer_space_optimized<::grpc::ByteBuffer>;
-
   // gRPC's, and there until `OnDone`; that comes after the end.
   ::grpc::GenericCallbackServerContext* context_;
   std::shared_ptr<AnyMailbox> box_;
@@ -264,9 +252,9 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
   ::grpc::ByteBuffer outgoing_;
 
   mutable std::mutex mutex_;
-  Inbox inbox_{Inbox::capacity_type(most_read_ahead)};
-  std::size_t inbox_bytes_ = 0;
-  ::grpc::Status status_;
+  Inbox inbox_;
+  /// Of an end that is deferred.
+  std::optional<::grpc::Status> status_{};
   Ending ending_ = Ending::none;
   bool reading_ = false;
   bool ended_ = false;

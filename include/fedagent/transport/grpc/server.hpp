@@ -81,7 +81,9 @@ struct Running {
  * @tparam Service Has `static int route(std::string_view method) noexcept`, called on any thread: a
  * number for the method's path, or less than zero for one that is not implemented; and
  * `awaitable<void> serve(std::shared_ptr<Call<Executor>>)`, called on the executor for each call
- * once its first message, or its end, is there. What it throws ends the call with INTERNAL.
+ * once its first message, or its end, is there. A `std::optional<awaitable<void>>` will do too:
+ * none when all has come that was needed, and the call was served at once. What it throws ends the
+ * call with INTERNAL.
  *
  * @par Lifetimes
  * While it listens it keeps the loop from running out of work, as an acceptor does, and after

@@ -8,11 +8,15 @@
 #include <boost/intrusive/list.hpp>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "fedagent/transport/grpc/call.hpp"
 
 namespace fedagent::grpc::detail {
+
+/// What was thrown is none of the client's business.
+inline ::grpc::Status internal_error() { return {::grpc::StatusCode::INTERNAL, "internal error"}; }
 
 /// A call and the coroutine that serves it. It lives as long as the coroutine.
 /**
@@ -26,6 +30,8 @@ class Serving final : public CallOwner<typename State::executor_type>,
                       public boost::intrusive::list_base_hook<> {
   using Executor = typename State::executor_type;
   using CallPtr = std::shared_ptr<Call<Executor>>;
+  template <class T>
+  using awaitable = boost::asio::awaitable<T, Executor>;
 
  public:
   Serving(std::shared_ptr<State> state, CallPtr call)
@@ -42,12 +48,25 @@ class Serving final : public CallOwner<typename State::executor_type>,
     state_->changed.wake_all();
   }
 
-  /// Starts the coroutine of a call, at once.
-  static void start(std::shared_ptr<State> state, CallPtr call) {
-    auto serving = std::make_shared<Serving>(std::move(state), std::move(call));
-    boost::asio::co_spawn(serving->executor, run(serving.get()),
-                          boost::asio::bind_cancellation_slot(
-                              serving->peer_gone_.slot(), [serving](const std::exception_ptr&) {}));
+  /// Has the service serve a call; its coroutine, if it needs one, starts at once.
+  static void start(std::shared_ptr<State> state, CallPtr call) noexcept {
+    if (call->cancelled()) {
+      // The same mail has told of the call and of its end: no other one comes.
+      return call->finish(::grpc::Status::CANCELLED);
+    }
+    try {
+      if (std::optional<awaitable<void>> coroutine = state->service->serve(call)) {
+        auto serving = std::make_shared<Serving>(std::move(state), call);
+        boost::asio::co_spawn(
+            serving->executor, run(serving.get(), *std::move(coroutine)),
+            boost::asio::bind_cancellation_slot(serving->peer_gone_.slot(),
+                                                [serving](const std::exception_ptr&) {}));
+      } else if (call->announced()) {  // the service has neither ended it nor let it rest
+        call->finish(::grpc::Status::OK);
+      }
+    } catch (...) {
+      call->finish(internal_error());
+    }
   }
 
   void look() noexcept override {
@@ -90,23 +109,15 @@ class Serving final : public CallOwner<typename State::executor_type>,
   };
 
   // The object lives as long as this coroutine's completion handler does.
-  static boost::asio::awaitable<void, Executor> run(Serving* self) {
+  static awaitable<void> run(Serving* self, awaitable<void> coroutine) {
     const Running running(*self);
-    if (self->call_->cancelled()) {
-      // The same mail has told of the call and of its end: no other one comes.
-      co_return self->call_->finish(::grpc::Status::CANCELLED);
-    }
     try {
-      auto serving = self->state_->service->serve(self->call_);
-      co_await std::move(serving);
+      co_await std::move(coroutine);
       if (self->call_->owner() == self) {
         self->call_->finish(::grpc::Status::OK);
       }
     } catch (...) {
-      // What was thrown is none of the client's business.
-      self->call_->finish(self->told_
-                              ? ::grpc::Status::CANCELLED
-                              : ::grpc::Status(::grpc::StatusCode::INTERNAL, "internal error"));
+      self->call_->finish(self->told_ ? ::grpc::Status::CANCELLED : internal_error());
     }
   }
 

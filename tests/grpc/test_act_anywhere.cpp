@@ -148,11 +148,12 @@ struct Server : std::enable_shared_from_this<Server> {
   Server& operator=(const Server&) = delete;
   ~Server() { box->close(); }
 
-  static void begin(void* self, std::shared_ptr<Call> call) {
+  static void begin(void* self, const std::shared_ptr<Call>& call) {
     auto& server = *static_cast<Server*>(self);
-    fedagent::grpc::detail::Serving<Server>::start(server.shared_from_this(), std::move(call));
+    fedagent::grpc::detail::Serving<Server>::start(server.shared_from_this(), call);
   }
   void stop() noexcept {
+    stopped = true;
     service->store = nullptr;
     *host = {};
     for (auto& serving : servings) {
@@ -166,6 +167,7 @@ struct Server : std::enable_shared_from_this<Server> {
   const std::shared_ptr<Call::Host> host;
   boost::intrusive::list<fedagent::grpc::detail::Serving<Server>> servings;
   fedagent::detail::WaitList<std::chrono::steady_clock> changed;
+  bool stopped = false;
 };
 
 template <class Class>

@@ -8,6 +8,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -32,54 +33,93 @@ using test::ClientCall;
 using test::drive;
 
 /// What a service does with a call, by the method that is called.
-enum Route : int { echo, wait, flood, rest, fail, at_once, forgotten, thrown };
+enum Route : int {
+  echo,
+  wait,
+  flood,
+  rest,
+  fail,
+  begun_late,
+  // What needs no coroutine.
+  at_once,
+  slow_rest,
+  forgotten,
+  thrown,
+};
 
 struct Service {
   static int route(std::string_view method) noexcept {
-    return method == "/test/echo"        ? echo
-           : method == "/test/wait"      ? wait
-           : method == "/test/flood"     ? flood
-           : method == "/test/rest"      ? rest
-           : method == "/test/fail"      ? fail
-           : method == "/test/at_once"   ? at_once
-           : method == "/test/forgotten" ? forgotten
-           : method == "/test/thrown"    ? thrown
-                                         : -1;
+    return method == "/test/echo"         ? echo
+           : method == "/test/wait"       ? wait
+           : method == "/test/flood"      ? flood
+           : method == "/test/rest"       ? rest
+           : method == "/test/fail"       ? fail
+           : method == "/test/at_once"    ? at_once
+           : method == "/test/slow_rest"  ? slow_rest
+           : method == "/test/forgotten"  ? forgotten
+           : method == "/test/thrown"     ? thrown
+           : method == "/test/begun_late" ? begun_late
+                                          : -1;
   }
 
   std::optional<asio::awaitable<void>> serve(CallPtr call) {
-    ++begun;
     served_in.insert(std::this_thread::get_id());
-    switch (call->route()) {
+    if (call->route() == begun_late) {
+      meanwhile();
+    } else if (call->route() > begun_late) {
+      serve_at_once(*call);
+      return std::nullopt;
+    }
+    return run(this, std::move(call));
+  }
+  void serve_at_once(Call& call) {
+    const Begun serving(this);
+    switch (call.route()) {
       case at_once:
-        answer_at_once(*call);
-        return std::nullopt;
-      case forgotten:
-        return std::nullopt;
+        return answer_at_once(call);
+      case slow_rest:
+        if (begun > 1) {
+          return echo_at_once(call);
+        }
+        answer_at_once(call);
+        meanwhile();
+        while (!call.due()) {  // until its next message has come
+        }
+        return;
       case thrown:
         throw std::runtime_error("a secret");
       default:
-        return run(this, std::move(call));
+        return;
     }
   }
-
   void answer_at_once(Call& call) {
     ::grpc::ByteBuffer message;
-    errors.push_back(call.try_read(message));
+    if (errors.emplace_back(call.try_read(message))) {
+      return;
+    }
     ::grpc::ByteBuffer no_message;
     errors.push_back(call.try_read(no_message));
-    CHECK(call.owner() == nullptr);
     CHECK(call.rest(message));
   }
+  void echo_at_once(Call& call) {
+    ::grpc::ByteBuffer message;
+    errors.push_back(call.try_read(message));
+    errors.push_back(call.try_write(message));
+    CHECK_FALSE(message.Valid());
+  }
 
-  /// Tells that a coroutine has ended, in whatever way.
-  struct Ending {
+  /// Tells that a call is served, and that it is no more, in whatever way.
+  struct Begun {
+    explicit Begun(Service* by) : service(by) { ++service->begun; }
+    Begun(const Begun&) = delete;
+    Begun& operator=(const Begun&) = delete;
+    ~Begun() { ++service->ended; }
+
     Service* service;
-    ~Ending() { ++service->ended; }
   };
 
   static asio::awaitable<void> run(Service* self, CallPtr call) {
-    const Ending ending{self};
+    const Begun serving(self);
     auto reading = Call::read(call);
     auto message = co_await std::move(reading);
     self->errors.push_back(message.error());
@@ -126,6 +166,7 @@ struct Service {
     }
   }
 
+  std::function<void()> meanwhile{};
   int begun = 0;
   int ended = 0;
   int flooded = 0;
@@ -273,6 +314,44 @@ TEST_CASE("Messages that come while nobody reads arrive in their order, and so d
   CHECK(call.messages() == sent);
 }
 
+TEST_CASE("The next message of a call may come while the service still lets it rest") {
+  Fixture f;
+  ClientCall call(f.channel, "/test/slow_rest");
+  f.service->meanwhile = [&] { call.write("message 2"); };
+  call.write("message 1");
+  f.until([&] { return call.done(); });
+  CHECK(call.status().ok());
+  CHECK(call.messages() == std::vector<std::string>{"message 2"});
+}
+
+TEST_CASE("A service may stop the server before it returns the coroutine of a call") {
+  Fixture f;
+  f.service->meanwhile = [&] { f.server->stop(); };
+  ClientCall call(f.channel, "/test/begun_late");
+  call.write("hello");
+  f.until([&] { return call.done(); });
+  CHECK(call.status().error_message() == "the server has stopped");
+  f.io->run();
+  CHECK(f.service->errors.empty());  // it has not begun
+}
+
+TEST_CASE(
+    "The server may stop before a coroutine starts, on an executor that never starts one at once") {
+  asio::io_context io;
+  auto service = std::make_shared<Service>();
+  Server server(asio::require(io.get_executor(), asio::execution::blocking.never), service);
+  const auto port = server.listen("127.0.0.1:0", ::grpc::InsecureServerCredentials());
+  REQUIRE(port);
+  service->meanwhile = [&] { asio::post(io, [&] { server.stop(); }); };
+  ClientCall call(test::connect(*port), "/test/begun_late");
+  call.write("hello");
+  drive(io, [&] { return call.done(); });
+  CHECK(call.status().error_message() == "the server has stopped");
+  io.restart();
+  io.run();
+  CHECK(service->errors.empty());
+}
+
 TEST_CASE("A call that its service has forgotten ends with OK") {
   Fixture f;
   ClientCall call(f.channel, "/test/forgotten");
@@ -365,7 +444,7 @@ TEST_CASE("A client that is gone cancels the coroutine, whatever that waits for"
 
 TEST_CASE("A client may cancel after any number of the loop's steps") {
   for (int steps = 0; steps < 12; ++steps) {
-    for (const auto* method : {"/test/echo", "/test/wait", "/test/rest"}) {
+    for (const auto* method : {"/test/echo", "/test/wait", "/test/rest", "/test/at_once"}) {
       CAPTURE(steps);
       CAPTURE(method);
       Fixture f;
@@ -378,6 +457,28 @@ TEST_CASE("A client may cancel after any number of the loop's steps") {
       f.until([&] { return call.done() && f.server->open() == 0; });
       CHECK(f.service->begun == f.service->ended);
     }
+  }
+}
+
+TEST_CASE("A client may be gone before the loop looks at its call") {
+  for (const auto* method : {"/test/echo", "/test/wait", "/test/rest", "/test/at_once"}) {
+    CAPTURE(method);
+    Fixture f;
+    ClientCall call(f.channel, method);
+    call.write("first");
+    ClientCall written(f.channel, "/test/none");  // comes after it, and needs no loop
+    while (!written.done()) {
+    }
+    call.cancel();
+    ClientCall cancelled(f.channel, "/test/none");
+    while (!call.done() || !cancelled.done()) {
+    }
+    ClientCall later(f.channel, "/test/echo");
+    later.write("hello");
+    f.until([&] { return !later.messages().empty() && f.server->open() == 1; });
+    later.end_writes();
+    f.until([&] { return later.done() && f.server->open() == 0; });
+    CHECK(f.service->begun == f.service->ended);
   }
 }
 

@@ -123,6 +123,10 @@ struct FixtureWith {
     }
     call.end_writes();
     until([&] { return call.done(); }, where);
+    if (method == reply_task && call.status().ok()) {
+      CHECK(call.messages() ==
+            std::vector<std::string>{""});  // Empty: a call without it has failed
+    }
     return call.status();
   }
   ::grpc::Status reply(const Message& message) {
@@ -378,6 +382,31 @@ TEST_CASE("Several messages in one stream are taken, in chunks of any size (E13)
   CHECK(f.send(reply_task, chunks).ok());
   for (const auto& outcome : outcomes) {
     CHECK((*outcome && (**outcome).has_value()));
+  }
+}
+
+TEST_CASE("The handler of a reply may stop the server, which ends the call that bears it too") {
+  for (const bool more : {false, true}) {
+    CAPTURE(more);
+    Fixture f;
+    const auto poll = f.poll("N");
+    bool replied = false;
+    REQUIRE(f.store->retrieve("N")->try_send(ping("q"), [&](const Outcome& outcome) {
+      replied = outcome.has_value();
+      f.server->stop();
+    }));
+    f.until([&] { return poll->messages().size() == 1; });
+    ClientCall call(f.channel, reply_task);
+    call.write(chunk(1, 1, pong("q").bytes()));
+    if (more) {
+      call.write(chunk(2, 1, "half"));
+    }
+    f.until([&] { return call.done() && poll->done(); });
+    CHECK(replied);
+    for (const auto& status : {call.status(), poll->status()}) {
+      CHECK(status.error_code() == StatusCode::UNAVAILABLE);
+      CHECK(status.error_message() == "the server has stopped");
+    }
   }
 }
 

@@ -7,21 +7,16 @@ namespace fedagent::fedbiomed::detail {
 /// Feedback: a log line or a metric (E18).
 template <class State>
 class FeedbackCall {
-  using Store = typename State::Store;
   using Call = grpc::Call<typename State::executor_type>;
 
  public:
-  static typename Store::template awaitable<void> serve(State* state, std::shared_ptr<Call> call) {
-    co_await boost::asio::this_coro::throw_if_cancelled(false);
-    auto reading = Call::read(call);
-    const auto bytes = co_await std::move(reading);
-    if (!bytes) {
-      co_return call->finish(bytes.error() == boost::asio::error::eof
-                                 ? status_of(errc::bad_protobuf)
-                                 : status_of(bytes.error()));
+  static void serve(State& state, Call& call) {
+    ::grpc::ByteBuffer bytes;
+    if (const auto error = read_message(call, bytes)) {
+      return call.finish(status_of(error));
     }
-    const auto taken = take(*state, *call, grpc::Bytes(*bytes).view());
-    taken.ok() ? call->finish_with(state->empty) : call->finish(taken);
+    const auto taken = take(state, call, grpc::Bytes(bytes).view());
+    taken.ok() ? call.finish_with(state.empty) : call.finish(taken);
   }
 
  private:

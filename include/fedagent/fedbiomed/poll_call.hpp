@@ -14,41 +14,51 @@ class PollCall {
   using Clock = typename Store::clock_type;
   using Call = grpc::Call<typename State::executor_type>;
   using Message_ = typename Store::message_type;
+  using CallPtr = std::shared_ptr<Call>;
   template <class T>
   using awaitable = typename Store::template awaitable<T>;
-  template <class T>
-  using result = boost::system::result<T>;
 
  public:
-  static awaitable<void> serve(State* state, std::shared_ptr<Call> call) {
+  /// What the node says is looked at now; a coroutine does the rest.
+  static std::optional<awaitable<void>> serve(State* state, CallPtr call) {
+    TaskRequest request;
+    Version version{};
+    if (const auto read = check(*state, *call, request, version); !read.ok()) {
+      call->finish(read);
+      return std::nullopt;
+    }
+    return serve_node(state, std::move(call), std::move(request.node), version);
+  }
+
+ private:
+  static ::grpc::Status check(State& state, Call& call, TaskRequest& request, Version& version) {
+    ::grpc::ByteBuffer bytes;
+    if (const auto error = read_message(call, bytes)) {
+      return status_of(error);
+    }
+    auto decoded = decode_task_request(grpc::Bytes(bytes).view());
+    if (!decoded) {
+      return status_of(decoded.error());
+    }
+    request = *std::move(decoded);
+    const auto known = parse_version(request.protocol_version);
+    if (!known) {
+      return wrong_version(request.protocol_version);
+    }
+    version = *known;
+    return status_of(check_peer(state, call, request.node));
+  }
+
+  static awaitable<void> serve_node(State* state, CallPtr call, std::string node, Version version) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
-    auto reading = Call::read(call);
-    const auto bytes = co_await std::move(reading);
-    if (!bytes) {
-      co_return call->finish(bytes.error() == boost::asio::error::eof
-                                 ? status_of(errc::bad_protobuf)
-                                 : status_of(bytes.error()));
-    }
-    const auto request = decode_task_request(grpc::Bytes(*bytes).view());
-    if (!request) {
-      co_return call->finish(status_of(request.error()));
-    }
-    const auto version = parse_version(request->protocol_version);
-    if (!version) {
-      co_return call->finish(wrong_version(request->protocol_version));
-    }
-    if (const auto refused = check_peer(*state, *call, request->node)) {
-      co_return call->finish(status_of(refused));
-    }
-    auto polling = poll(state, call, *request, *version);
+    auto polling = poll(state, call, node, version);
     const auto why = co_await std::move(polling);
     call->finish(status_of(why));
   }
 
- private:
-  static awaitable<boost::system::error_code> poll(State* state, std::shared_ptr<Call> call,
-                                                   const TaskRequest& request, Version version) {
-    const auto agent = state->store->retrieve(request.node);
+  static awaitable<boost::system::error_code> poll(State* state, CallPtr call,
+                                                   const std::string& node, Version version) {
+    const auto agent = state->store->retrieve(node);
     if (!agent) {
       co_return agent.error();
     }
@@ -57,7 +67,7 @@ class PollCall {
     }
     state->nodes.tidy(state->store->size(),
                       [&](const auto& id) { return state->store->get(id).has_value(); });
-    NodeTable::OpenPoll open(state->nodes, request.node, version, call->peer());
+    NodeTable::OpenPoll open(state->nodes, node, version, call->peer());
     fedagent::Poll poll(*agent, open.session());
     auto until = Clock::time_point::max();
     boost::system::error_code why;
@@ -78,16 +88,20 @@ class PollCall {
         task->not_encodable();
         continue;
       }
-      Delivery delivery(*state, task->message());
-      auto written = delivery.write_to(*call);
-      while (written == boost::asio::error::would_block) {
-        auto flushing = Call::flush(call);
-        const auto flushed = co_await std::move(flushing);
-        written = flushed ? delivery.write_to(*call) : flushed.error();
+      const auto message = task->message();
+      const ChunkSplitter chunks(message->bytes(), state->options.chunk_size);
+      for (std::int32_t i = 1; !why && i <= chunks.count(); ++i) {
+        if (call->writing()) {
+          auto flushing = Call::flush(call);
+          const auto flushed = co_await std::move(flushing);
+          why = flushed.error();
+        }
+        if (!why) {
+          auto chunk = to_buffer(chunks.chunk(i), message);
+          why = call->try_write(chunk);
+        }
       }
-      if (written) {
-        why = written;
-      } else {
+      if (!why) {
         task->delivered();
         until = to_confirm(*state);
       }
@@ -109,32 +123,6 @@ class PollCall {
            message.protocol_version() == to_string(version);
   }
 
-  /// A task on its way to the node, chunk by chunk.
-  class Delivery {
-   public:
-    Delivery(const State& state, const MessagePtr<Message_>& message)
-        : message_(message), chunks_(message->bytes(), state.options.chunk_size) {}
-
-    /// Goes on. @return `would_block`: not before gRPC has taken the chunk before.
-    boost::system::error_code write_to(Call& call) {
-      for (; next_ <= chunks_.count(); ++next_) {
-        if (call.writing()) {
-          return boost::asio::error::would_block;
-        }
-        auto chunk = to_buffer(chunks_.chunk(next_), message_);
-        if (const auto error = call.try_write(chunk)) {
-          return error;
-        }
-      }
-      return {};
-    }
-
-   private:
-    MessagePtr<Message_> message_;
-    ChunkSplitter chunks_;
-    std::int32_t next_ = 1;
-  };
-
   static ::grpc::ByteBuffer to_buffer(const Chunk& chunk, const MessagePtr<Message_>& message) {
     constexpr std::size_t small = 4096;
     const ChunkHead head(chunk);
@@ -145,7 +133,7 @@ class PollCall {
     }
     // In one piece: one allocation.
     const auto before = head.bytes().size();
-    const std::array slices{::grpc::Slice(before + chunk.bytes.size())};
+    std::array slices{::grpc::Slice(before + chunk.bytes.size())};
     auto* const to = reinterpret_cast<char*>(const_cast<std::uint8_t*>(slices.front().begin()));
     head.bytes().copy(to, before);
     chunk.bytes.copy(to + before, chunk.bytes.size());

@@ -11,10 +11,9 @@ template <class State>
 class ReplyCall {
   using Store = typename State::Store;
   using Call = grpc::Call<typename State::executor_type>;
+  using CallPtr = std::shared_ptr<Call>;
   template <class T>
   using awaitable = typename Store::template awaitable<T>;
-
-  using CallPtr = std::shared_ptr<Call>;
 
  public:
   /// Serves what has come already. That is mostly all; if not, a coroutine serves the rest.

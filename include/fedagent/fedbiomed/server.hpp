@@ -49,7 +49,8 @@ class Service final : public ServiceState<Store> {
       case reply_task:
         return ReplyCall<State>::serve(this, std::move(call));
       default:
-        return FeedbackCall<State>::serve(this, std::move(call));
+        FeedbackCall<State>::serve(*this, *call);
+        return std::nullopt;
     }
   }
 };

@@ -47,6 +47,14 @@ struct ServiceState {
   std::uint64_t incoming_bytes = 0;
 };
 
+/// Reads the message of a call that has one only. @pre It is the first one that is read.
+/** @par Errors `bad_protobuf`: there is none; as `Call::read`. */
+template <class Call>
+boost::system::error_code read_message(Call& call, ::grpc::ByteBuffer& message) {
+  const auto error = call.try_read(message);
+  return error == boost::asio::error::eof ? make_error_code(errc::bad_protobuf) : error;
+}
+
 /// Whether a call may bear this node's id: its certificate must, if nodes show one.
 /** @return `stopped`, or `wrong_node`, which the store has been told of; no error: it may. */
 template <class State, class Call>

@@ -38,13 +38,14 @@ class CallOwner {
 
 }  // namespace detail
 
-/// One call of a client. The coroutine that serves it reads, writes, and ends it with a status.
+/// One call of a client. Who serves it reads, writes, and ends it with a status.
 /**
  * @par Lifetimes
  * It lives until gRPC is done with it and nobody holds it. When its coroutine ends, or is
  * destroyed, the call ends with it, unless it is at rest.
  * @par Cancellation
- * When the client is gone, the coroutine is cancelled (terminal).
+ * When the client is gone, the coroutine is cancelled (terminal), and all else reports
+ * `connection_reset`.
  * @par Thread safety
  * Unsafe: on the executor.
  */
@@ -61,7 +62,7 @@ class Call final : public detail::Reactor {
   /// Who begins to serve a call; null: nobody any more. Looked at on the executor only.
   struct Host {
     void* self = nullptr;
-    void (*begin)(void* self, std::shared_ptr<Call> call) = nullptr;
+    void (*begin)(void* self, const std::shared_ptr<Call>& call) = nullptr;
   };
 
   /// For the server.
@@ -90,6 +91,7 @@ class Call final : public detail::Reactor {
 
   /// Waits for the next message of the client.
   /**
+   * @pre As for all that waits: the coroutine that `serve` has returned calls it.
    * @par Errors
    * `eof`: the client sends no more. `connection_reset`: it is gone, or the call has ended.
    */
@@ -158,7 +160,7 @@ class Call final : public detail::Reactor {
   /// Gives the call back, when all that has come is read: if no more comes it ends with OK and this
   /// message, without the executor; if more comes it is served anew.
   /**
-   * The coroutine must then end, and not touch the call.
+   * Who serves it must then end, and not touch the call.
    *
    * @pre Nothing is being written.
    * @return False: more has come already; go on reading.
@@ -167,6 +169,7 @@ class Call final : public detail::Reactor {
     const auto how = Reactor::rest(answer);
     if (how == Rest::rests) {
       owner_ = nullptr;
+      given_back_ = true;
     }
     return how != Rest::no;
   }
@@ -174,6 +177,8 @@ class Call final : public detail::Reactor {
   /// For the server: who serves it. A call at rest is nobody's.
   void owner(detail::CallOwner<Executor>* by) noexcept { owner_ = by; }
   const detail::CallOwner<Executor>* owner() const noexcept { return owner_; }
+  /// For the server: whether it was, since it was served last. It may have news again.
+  bool given_back() const noexcept { return given_back_; }
 
  private:
   // Registers the waiter of the one coroutine that serves the call.
@@ -198,7 +203,8 @@ class Call final : public detail::Reactor {
       owner_->look();
     } else if (host_->begin == nullptr) {
       this->come_back();
-    } else if (this->announced()) {  // a mail may be late: the call has ended, or is at rest again
+    } else if (this->due()) {  // a mail may be late: the call has ended, or is at rest again
+      given_back_ = false;
       host_->begin(host_->self, std::static_pointer_cast<Call>(this->shared_from_this()));
     }
   }
@@ -206,6 +212,7 @@ class Call final : public detail::Reactor {
   int route_;
   std::shared_ptr<const Host> host_;
   detail::CallOwner<Executor>* owner_ = nullptr;
+  bool given_back_ = false;
 };
 
 }  // namespace fedagent::grpc

@@ -65,10 +65,17 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
     const std::lock_guard lock(mutex_);
     return writing_;
   }
-  /// Whether the executor has been told of it, and it has not ended.
-  bool announced() const noexcept {
-    const std::lock_guard lock(mutex_);
-    return announced_ && ending_ == Ending::none;
+  /// Whether it is to be served: the executor has been told of it, and it has not ended.
+  /** One whose client is gone ends here: the mail that told of it may have told of its end too. */
+  bool due() noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!cancelled_) {
+        return announced_ && ending_ == Ending::none;
+      }
+    }
+    finish(::grpc::Status::CANCELLED);
+    return false;
   }
 
   /// Takes what was read. @par Errors `would_block`: a mail will tell; `eof`; `connection_reset`.
@@ -105,6 +112,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
       outgoing_.Swap(&message);
       writing_ = true;
     }
+    message.Clear();  // what a rest was to be answered with
     StartWrite(&outgoing_);
     return {};
   }

@@ -74,7 +74,8 @@ struct Running {
 
 }  // namespace detail
 
-/// Serves the calls of gRPC by coroutines of an Asio executor.
+/// Serves the calls of gRPC on an Asio executor, by coroutines where there is something to wait
+/// for.
 /**
  * Messages are bytes, as gRPC has them; there is no generated code.
  *
@@ -164,7 +165,7 @@ class Server {
   /// Waits until the server is stopped, its calls' coroutines have ended, and so has gRPC.
   awaitable<void> wait_stopped() { return until_stopped(state_); }
 
-  /// Calls that are being served.
+  /// Calls that coroutines serve.
   std::size_t open() const noexcept { return state_->servings.size(); }
 
  private:
@@ -191,9 +192,9 @@ class Server {
       box->close();
     }
 
-    static void begin(void* self, std::shared_ptr<call_type> call) {
+    static void begin(void* self, const std::shared_ptr<call_type>& call) {
       auto& state = *static_cast<State*>(self);
-      detail::Serving<State>::start(state.shared_from_this(), std::move(call));
+      detail::Serving<State>::start(state.shared_from_this(), call);
     }
 
     void stop() noexcept {

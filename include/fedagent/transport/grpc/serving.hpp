@@ -20,7 +20,8 @@ inline ::grpc::Status internal_error() { return {::grpc::StatusCode::INTERNAL, "
 
 /// A call and the coroutine that serves it. It lives as long as the coroutine.
 /**
- * @tparam State What the calls of a server share: `executor`, `service`, `servings`, `changed`.
+ * @tparam State What the calls of a server share: `executor`, `service`, `servings`, `changed`,
+ * `stopped`.
  * @par Thread safety
  * Unsafe: on the executor.
  */
@@ -48,20 +49,19 @@ class Serving final : public CallOwner<typename State::executor_type>,
     state_->changed.wake_all();
   }
 
-  /// Has the service serve a call; its coroutine, if it needs one, starts at once.
-  static void start(std::shared_ptr<State> state, CallPtr call) noexcept {
-    if (call->cancelled()) {
-      // The same mail has told of the call and of its end: no other one comes.
-      return call->finish(::grpc::Status::CANCELLED);
-    }
+  /// Has the service serve a call. If it needs a coroutine, that starts at once.
+  static void start(const std::shared_ptr<State>& state, const CallPtr& call) noexcept {
     try {
-      if (std::optional<awaitable<void>> coroutine = state->service->serve(call)) {
-        auto serving = std::make_shared<Serving>(std::move(state), call);
+      std::optional<awaitable<void>> coroutine = state->service->serve(call);
+      if (state->stopped) {
+        call->finish(gone());  // it is not among those that were told
+      } else if (coroutine) {
+        auto serving = std::make_shared<Serving>(state, call);
         boost::asio::co_spawn(
             serving->executor, run(serving.get(), *std::move(coroutine)),
             boost::asio::bind_cancellation_slot(serving->peer_gone_.slot(),
                                                 [serving](const std::exception_ptr&) {}));
-      } else if (call->announced()) {  // the service has neither ended it nor let it rest
+      } else if (!call->given_back()) {
         call->finish(::grpc::Status::OK);
       }
     } catch (...) {
@@ -111,6 +111,9 @@ class Serving final : public CallOwner<typename State::executor_type>,
   // The object lives as long as this coroutine's completion handler does.
   static awaitable<void> run(Serving* self, awaitable<void> coroutine) {
     const Running running(*self);
+    if (!self->call_->due()) {
+      co_return;  // some executors start no coroutine at once
+    }
     try {
       co_await std::move(coroutine);
       if (self->call_->owner() == self) {

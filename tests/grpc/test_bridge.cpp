@@ -32,6 +32,17 @@ using CallPtr = std::shared_ptr<Call>;
 using test::ClientCall;
 using test::drive;
 
+/// Waits for what other threads do; fails the test when that takes too long.
+template <class There>
+void await(There there, std::source_location where = std::source_location::current()) {
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!there() && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::yield();
+  }
+  INFO("called at line ", where.line());
+  REQUIRE(there());
+}
+
 /// What a service does with a call, by the method that is called.
 enum Route : int {
   echo,
@@ -83,8 +94,7 @@ struct Service {
         }
         answer_at_once(call);
         meanwhile();
-        while (!call.due()) {  // until its next message has come
-        }
+        await([&] { return call.due(); });  // until its next message has come; for tests only
         return;
       case thrown:
         throw std::runtime_error("a secret");
@@ -213,17 +223,6 @@ struct Fixture {
   std::shared_ptr<::grpc::Channel> channel{};
 };
 
-/// As `until`, when the loop runs in another thread.
-template <class There>
-void await(There there, std::source_location where = std::source_location::current()) {
-  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!there() && std::chrono::steady_clock::now() < limit) {
-    std::this_thread::yield();
-  }
-  INFO("called at line ", where.line());
-  REQUIRE(there());
-}
-
 const std::string waiting_methods[] = {"/test/echo", "/test/wait", "/test/flood"};
 
 }  // namespace
@@ -267,8 +266,7 @@ TEST_CASE("A message larger than the server takes ends its call with RESOURCE_EX
 TEST_CASE("A method without a route is UNIMPLEMENTED, and needs no executor") {
   Fixture f;
   ClientCall call(f.channel, "/test/none");
-  while (!call.done()) {  // the loop does not run
-  }
+  await([&] { return call.done(); });  // the loop does not run
   CHECK(call.status().error_code() == ::grpc::StatusCode::UNIMPLEMENTED);
   CHECK(f.service->begun == 0);
 }
@@ -294,8 +292,7 @@ TEST_CASE("A service may serve a call at once, without a coroutine, and let it r
   const boost::system::error_code would_block = asio::error::would_block;
   CHECK(f.service->errors == std::vector{none, would_block, none, would_block});
   call.end_writes();
-  while (!call.done()) {  // the loop does not run
-  }
+  await([&] { return call.done(); });  // the loop does not run
   CHECK(call.status().ok());
   CHECK(call.messages() == std::vector<std::string>{"message 2"});
 }
@@ -388,8 +385,7 @@ TEST_CASE("A call at rest ends without the executor") {
   f.until([&] { return f.server->open() == 0; });
   CHECK(!call.done());
   call.end_writes();
-  while (!call.done()) {  // the loop does not run
-  }
+  await([&] { return call.done(); });  // the loop does not run
   CHECK(call.status().ok());
   CHECK(call.messages() == std::vector<std::string>{"answer"});
   CHECK(f.service->begun == 1);
@@ -467,12 +463,10 @@ TEST_CASE("A client may be gone before the loop looks at its call") {
     ClientCall call(f.channel, method);
     call.write("first");
     ClientCall written(f.channel, "/test/none");  // comes after it, and needs no loop
-    while (!written.done()) {
-    }
+    await([&] { return written.done(); });
     call.cancel();
     ClientCall cancelled(f.channel, "/test/none");
-    while (!call.done() || !cancelled.done()) {
-    }
+    await([&] { return call.done() && cancelled.done(); });
     ClientCall later(f.channel, "/test/echo");
     later.write("hello");
     f.until([&] { return !later.messages().empty() && f.server->open() == 1; });
@@ -514,8 +508,7 @@ TEST_CASE("A loop that is destroyed ends the calls, and the server may be destro
     f.io.reset();
     CHECK(f.service->begun == f.service->ended);
     if (method != "/test/flood") {
-      while (!call->done()) {  // gRPC's own threads tell it
-      }
+      await([&] { return call->done(); });  // gRPC's own threads tell it
       CHECK(call->status().error_code() == ::grpc::StatusCode::UNAVAILABLE);
     }
     ClientCall after(f.channel, method);
@@ -598,6 +591,11 @@ TEST_CASE(
     ClientCall left(channel, waiting_methods[i % 3]);  // its end cancels it, whatever it waits for
     left.write("first");
     ClientCall call(channel, "/test/echo");
+    ClientCall at_rest(channel, "/test/at_once");
+    at_rest.write("hello");
+    at_rest.end_writes();
+    await([&] { return at_rest.done(); });
+    CHECK(at_rest.status().ok());
     for (std::size_t answers = 1; answers <= 3; ++answers) {
       call.write("hello");
       await([&] { return call.messages().size() == answers; });

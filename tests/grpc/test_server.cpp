@@ -125,7 +125,7 @@ struct FixtureWith {
     until([&] { return call.done(); }, where);
     if (method == reply_task && call.status().ok()) {
       CHECK(call.messages() ==
-            std::vector<std::string>{""});  // Empty: a call without it has failed
+            std::vector<std::string>{""});  // without the Empty it would have failed
     }
     return call.status();
   }
@@ -393,6 +393,7 @@ TEST_CASE("The handler of a reply may stop the server, which ends the call that 
     bool replied = false;
     REQUIRE(f.store->retrieve("N")->try_send(ping("q"), [&](const Outcome& outcome) {
       replied = outcome.has_value();
+      CHECK(f.server->open_calls() == 1);  // the poll: a reply of one chunk needs no coroutine
       f.server->stop();
     }));
     f.until([&] { return poll->messages().size() == 1; });

@@ -84,11 +84,12 @@ class PollCall {
         }
         continue;
       }
-      if (!is_for_node(*state, version, *task->message())) {
+      const auto message = task->message();
+      if (!is_for_node(*state, version, *message)) {
         task->not_encodable();
         continue;
       }
-      const auto message = task->message();
+      // Not `Call::write`: it would take a coroutine for each task.
       const ChunkSplitter chunks(message->bytes(), state->options.chunk_size);
       for (std::int32_t i = 1; !why && i <= chunks.count(); ++i) {
         if (call->writing()) {
@@ -133,6 +134,7 @@ class PollCall {
     }
     // In one piece: one allocation.
     const auto before = head.bytes().size();
+    // Not const: a short slice has its bytes within itself.
     std::array slices{::grpc::Slice(before + chunk.bytes.size())};
     auto* const to = reinterpret_cast<char*>(const_cast<std::uint8_t*>(slices.front().begin()));
     head.bytes().copy(to, before);

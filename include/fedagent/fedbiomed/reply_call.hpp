@@ -28,14 +28,14 @@ class ReplyCall {
       }
       next = error ? ended(*call, incoming, error) : arrived(*call, incoming, bytes);
     }
-    if (next == Next::nothing) {
+    if (next == Next::done) {
       return std::nullopt;
     }
     return serve_rest(state, std::move(call), std::move(incoming), next);
   }
 
  private:
-  enum class Next { read, relay, nothing };
+  enum class Next { read, relay, done };
 
   /// The half-received message, and its part of what all of them may take.
   struct Incoming {
@@ -80,7 +80,7 @@ class ReplyCall {
 
   static awaitable<void> serve_rest(State* state, CallPtr call, Incoming incoming, Next next) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
-    while (next != Next::nothing) {
+    while (next != Next::done) {
       if (next == Next::relay) {
         auto relaying =
             serve_reply(*state->store, std::string(incoming.message->source()), incoming.message);
@@ -103,7 +103,7 @@ class ReplyCall {
     } else {
       call.finish_with(incoming.state->empty);
     }
-    return Next::nothing;
+    return Next::done;
   }
 
   static Next arrived(Call& call, Incoming& incoming, const ::grpc::ByteBuffer& bytes) {
@@ -114,7 +114,7 @@ class ReplyCall {
     }
     if (!status.ok()) {
       call.finish(status);
-      return Next::nothing;
+      return Next::done;
     }
     if (!whole) {
       return Next::read;
@@ -132,10 +132,10 @@ class ReplyCall {
     incoming.message = nullptr;
     if (error) {
       call.finish(status_of(error));
-      return Next::nothing;
+      return Next::done;
     }
     // To hear of the end of the call would wake this thread once more.
-    return call.rest(incoming.state->empty) ? Next::nothing : Next::read;
+    return call.rest(incoming.state->empty) ? Next::done : Next::read;
   }
 
   static ::grpc::Status check(const State& state, const Call& call, std::string bytes,

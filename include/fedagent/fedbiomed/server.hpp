@@ -119,6 +119,7 @@ class Server {
   }
 
   /// Accepts no more, and ends all calls: open polls end with UNAVAILABLE.
+  /** A reply or feedback whose handler or hook stops the server may end with OK. */
   void stop() noexcept {
     service_->store = nullptr;
     server_.stop();
@@ -127,7 +128,7 @@ class Server {
   /// Waits until the server is stopped and the last of its calls has ended.
   awaitable<void> wait_stopped() { return server_.wait_stopped(); }
 
-  /// Calls that are open now.
+  /// Calls that wait: polls, and replies that come in parts or are being relayed.
   std::size_t open_calls() const noexcept { return server_.open(); }
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
 
-// The server side of gRPC, bridged to Asio: calls of the callback API served by coroutines. It
+// The server side of gRPC, bridged to Asio: calls of the callback API served on an executor. It
 // knows nothing of any service.
 
 #include "fedagent/transport/grpc/bytes.hpp"

@@ -42,7 +42,7 @@ class CallOwner {
 /**
  * @par Lifetimes
  * It lives until gRPC is done with it and nobody holds it. When its coroutine ends, or is
- * destroyed, the call ends with it, unless it is at rest.
+ * destroyed, or `serve` has returned none, the call ends, unless it is at rest.
  * @par Cancellation
  * When the client is gone, the coroutine is cancelled (terminal), and all else reports
  * `connection_reset`.
@@ -82,10 +82,11 @@ class Call final : public detail::Reactor {
   /// Whether the client is gone.
   using Reactor::cancelled;
 
-  /// Takes the next message of the client, if it is there.
-  /** @par Errors As `read`; `would_block`: it is not there yet. */
+  /// Takes the next message of the client, if it is there; else `message` is empty.
+  /** @par Errors As `read`; `would_block`: it is not there yet. Only a coroutine can wait for it.
+   */
   using Reactor::try_read;
-  /// Writes a message, if gRPC has taken the one before; it is empty then.
+  /// Writes a message, if gRPC has taken the one before. It is empty then, and untouched if not.
   /** @par Errors As `write`; `would_block`: gRPC has not yet. */
   using Reactor::try_write;
 

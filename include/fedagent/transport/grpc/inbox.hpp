@@ -9,8 +9,8 @@ namespace fedagent::grpc::detail {
 
 /// Messages of a call that were read ahead.
 /**
- * gRPC's buffers can be swapped and copied, but not moved, so no container of a library will do
- * without a copy of each message.
+ * gRPC's buffers can be swapped and copied, but not moved: a ring buffer of a library would copy
+ * each message, and a `std::deque` allocates when it is made.
  */
 class Inbox {
  public:

@@ -251,6 +251,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
     }
     return writing_ ? make_error_code(boost::asio::error::would_block) : error_code();
   }
+
   // gRPC's, and there until `OnDone`; that comes after the end.
   ::grpc::GenericCallbackServerContext* context_;
   std::shared_ptr<AnyMailbox> box_;
@@ -272,7 +273,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
   bool written_ = true;
   /// The executor has been told of the call, and serves it.
   bool announced_ = false;
-  /// The coroutine waits for a read, or for a write to end.
+  /// Who serves it has asked in vain for a message, or for a write to end.
   bool awaited_ = false;
   bool resting_ = false;
 };

@@ -82,9 +82,11 @@ struct Running {
  * @tparam Service Has `static int route(std::string_view method) noexcept`, called on any thread: a
  * number for the method's path, or less than zero for one that is not implemented; and
  * `awaitable<void> serve(std::shared_ptr<Call<Executor>>)`, called on the executor for each call
- * once its first message, or its end, is there. A `std::optional<awaitable<void>>` will do too:
- * none when all has come that was needed, and the call was served at once. What it throws ends the
- * call with INTERNAL.
+ * once its first message, or its end, is there, and again for a call at rest when more comes. A
+ * coroutine may be destroyed before it has begun, when the client is gone or the server stops.
+ * Instead `serve` may return a `std::optional<awaitable<void>>`: none when it has served the call
+ * itself, and always when it has ended it or let it rest. A call that is neither then ends with OK.
+ * What is thrown ends the call with INTERNAL.
  *
  * @par Lifetimes
  * While it listens it keeps the loop from running out of work, as an acceptor does, and after
@@ -160,6 +162,7 @@ class Server {
   }
 
   /// Accepts no more, and ends all calls with UNAVAILABLE; their coroutines are cancelled.
+  /** A call whose `serve` stops the server ends as the service ends it, if it does so itself. */
   void stop() noexcept { state_->stop(); }
 
   /// Waits until the server is stopped, its calls' coroutines have ended, and so has gRPC.

@@ -35,8 +35,11 @@ class Serving final : public CallOwner<typename State::executor_type>,
   using awaitable = boost::asio::awaitable<T, Executor>;
 
  public:
-  Serving(std::shared_ptr<State> state, CallPtr call)
-      : CallOwner<Executor>(state->executor), state_(std::move(state)), call_(std::move(call)) {
+  Serving(std::shared_ptr<State> state, CallPtr call, awaitable<void> coroutine)
+      : CallOwner<Executor>(state->executor),
+        state_(std::move(state)),
+        call_(std::move(call)),
+        coroutine_(std::move(coroutine)) {
     state_->servings.push_back(*this);
     call_->owner(this);
   }
@@ -49,16 +52,16 @@ class Serving final : public CallOwner<typename State::executor_type>,
     state_->changed.wake_all();
   }
 
-  /// Has the service serve a call. If it needs a coroutine, that starts at once.
+  /// Has the service serve a call. If it needs a coroutine, that starts now, or is posted.
   static void start(const std::shared_ptr<State>& state, const CallPtr& call) noexcept {
     try {
       std::optional<awaitable<void>> coroutine = state->service->serve(call);
       if (state->stopped) {
         call->finish(gone());  // it is not among those that were told
       } else if (coroutine) {
-        auto serving = std::make_shared<Serving>(state, call);
+        auto serving = std::make_shared<Serving>(state, call, *std::move(coroutine));
         boost::asio::co_spawn(
-            serving->executor, run(serving.get(), *std::move(coroutine)),
+            serving->executor, run(serving.get()),
             boost::asio::bind_cancellation_slot(serving->peer_gone_.slot(),
                                                 [serving](const std::exception_ptr&) {}));
       } else if (!call->given_back()) {
@@ -109,13 +112,13 @@ class Serving final : public CallOwner<typename State::executor_type>,
   };
 
   // The object lives as long as this coroutine's completion handler does.
-  static awaitable<void> run(Serving* self, awaitable<void> coroutine) {
+  static awaitable<void> run(Serving* self) {
     const Running running(*self);
     if (!self->call_->due()) {
-      co_return;  // some executors start no coroutine at once
+      co_return;  // ended meanwhile: some executors start no coroutine at once
     }
     try {
-      co_await std::move(coroutine);
+      co_await std::move(self->coroutine_);
       if (self->call_->owner() == self) {
         self->call_->finish(::grpc::Status::OK);
       }
@@ -126,6 +129,8 @@ class Serving final : public CallOwner<typename State::executor_type>,
 
   std::shared_ptr<State> state_;
   CallPtr call_;
+  /// The service's, until it begins.
+  awaitable<void> coroutine_;
   boost::asio::cancellation_signal peer_gone_;
   bool running_ = false;
   bool told_ = false;

@@ -473,6 +473,12 @@ TEST_CASE("A client may be gone before the loop looks at its call") {
     later.end_writes();
     f.until([&] { return later.done() && f.server->open() == 0; });
     CHECK(f.service->begun == f.service->ended);
+    // gRPC ends when the last of its calls has.
+    bool stopped = false;
+    f.server->stop();
+    asio::co_spawn(*f.io, f.server->wait_stopped(),
+                   [&](const std::exception_ptr&) { stopped = true; });
+    f.until([&] { return stopped; });
   }
 }
 

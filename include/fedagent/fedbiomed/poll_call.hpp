@@ -21,32 +21,28 @@ class PollCall {
  public:
   /// What the node says is looked at now; a coroutine does the rest.
   static std::optional<awaitable<void>> serve(State* state, CallPtr call) {
-    TaskRequest request;
-    Version version{};
-    if (const auto read = check(*state, *call, request, version); !read.ok()) {
-      call->finish(read);
-      return std::nullopt;
+    ::grpc::ByteBuffer bytes;
+    if (const auto error = read_message(*call, bytes)) {
+      return refuse(*call, status_of(error));
     }
-    return serve_node(state, std::move(call), std::move(request.node), version);
+    auto request = decode_task_request(grpc::Bytes(bytes).view());
+    if (!request) {
+      return refuse(*call, status_of(request.error()));
+    }
+    const auto version = parse_version(request->protocol_version);
+    if (!version) {
+      return refuse(*call, wrong_version(request->protocol_version));
+    }
+    if (const auto refused = check_peer(*state, *call, request->node)) {
+      return refuse(*call, status_of(refused));
+    }
+    return serve_node(state, std::move(call), std::move(request->node), *version);
   }
 
  private:
-  static ::grpc::Status check(State& state, Call& call, TaskRequest& request, Version& version) {
-    ::grpc::ByteBuffer bytes;
-    if (const auto error = read_message(call, bytes)) {
-      return status_of(error);
-    }
-    auto decoded = decode_task_request(grpc::Bytes(bytes).view());
-    if (!decoded) {
-      return status_of(decoded.error());
-    }
-    request = *std::move(decoded);
-    const auto known = parse_version(request.protocol_version);
-    if (!known) {
-      return wrong_version(request.protocol_version);
-    }
-    version = *known;
-    return status_of(check_peer(state, call, request.node));
+  static std::nullopt_t refuse(Call& call, const ::grpc::Status& why) {
+    call.finish(why);
+    return std::nullopt;
   }
 
   static awaitable<void> serve_node(State* state, CallPtr call, std::string node, Version version) {

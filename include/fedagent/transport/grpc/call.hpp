@@ -83,8 +83,7 @@ class Call final : public detail::Reactor {
   using Reactor::cancelled;
 
   /// Takes the next message of the client, if it is there; else `message` is empty.
-  /** @par Errors As `read`; `would_block`: it is not there yet. Only a coroutine can wait for it.
-   */
+  /** @par Errors As `read`; `would_block`: not yet, and only a coroutine can wait for it. */
   using Reactor::try_read;
   /// Writes a message, if gRPC has taken the one before. It is empty then, and untouched if not.
   /** @par Errors As `write`; `would_block`: gRPC has not yet. */
@@ -178,7 +177,8 @@ class Call final : public detail::Reactor {
   /// For the server: who serves it. A call at rest is nobody's.
   void owner(detail::CallOwner<Executor>* by) noexcept { owner_ = by; }
   const detail::CallOwner<Executor>* owner() const noexcept { return owner_; }
-  /// For the server: whether it was, since it was served last. It may have news again.
+  /// For the server: whether `rest` has given it back since it was served last; it may have news
+  /// again.
   bool given_back() const noexcept { return given_back_; }
 
  private:
@@ -204,6 +204,9 @@ class Call final : public detail::Reactor {
       owner_->look();
     } else if (host_->begin == nullptr) {
       this->come_back();
+    } else if (this->cancelled()) {
+      // The mail that tells of the call may tell of its end too: no other one comes.
+      this->finish(::grpc::Status::CANCELLED);
     } else if (this->due()) {  // a mail may be late: the call has ended, or is at rest again
       given_back_ = false;
       host_->begin(host_->self, std::static_pointer_cast<Call>(this->shared_from_this()));

@@ -20,6 +20,10 @@
 
 namespace fedagent::grpc::detail {
 
+inline ::grpc::Status server_stopped() {
+  return {::grpc::StatusCode::UNAVAILABLE, "the server has stopped"};
+}
+
 /// A call as gRPC's threads and the executor both see it.
 /**
  * gRPC's threads note what has happened, and send a mail to the executor only when somebody waits
@@ -65,17 +69,10 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
     const std::lock_guard lock(mutex_);
     return writing_;
   }
-  /// Whether it is to be served: the executor has been told of it, and it has not ended.
-  /** One whose client is gone ends here: the mail that told of it may have told of its end too. */
-  bool due() noexcept {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!cancelled_) {
-        return announced_ && ending_ == Ending::none;
-      }
-    }
-    finish(::grpc::Status::CANCELLED);
-    return false;
+  /// Whether it is to be served: the executor has been told of it, and its end has not begun.
+  bool due() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return announced_ && !cancelled_ && ending_ == Ending::none;
   }
 
   /// Takes what was read. @par Errors `would_block`: a mail will tell; `eof`; `connection_reset`.
@@ -112,7 +109,6 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
       outgoing_.Swap(&message);
       writing_ = true;
     }
-    message.Clear();  // what a rest was to be answered with
     StartWrite(&outgoing_);
     return {};
   }
@@ -170,9 +166,12 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
       }
       reading_ = more;
       ended_ = !ok;
-      over = std::exchange(resting_, false) && ended_ && ending_ == Ending::none;
+      const bool rested = std::exchange(resting_, false);
+      over = rested && ended_ && ending_ == Ending::none;
       if (over) {
         ending_ = Ending::started;
+      } else if (rested) {
+        outgoing_.Clear();  // it will be answered anew
       }
       news = ending_ == Ending::none &&
              (!std::exchange(announced_, true) || std::exchange(awaited_, false));
@@ -218,9 +217,7 @@ class Reactor : public ::grpc::ServerGenericBidiReactor,
   }
   void OnDone() override { const auto last = std::move(self_); }
 
-  void come_back() noexcept override {
-    finish(::grpc::Status(::grpc::StatusCode::UNAVAILABLE, "the server has stopped"));
-  }
+  void come_back() noexcept override { finish(server_stopped()); }
 
  private:
   enum class Ending { none, deferred, started };

@@ -46,7 +46,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
   ~Serving() {
     if (call_->owner() == this) {
       call_->owner(nullptr);
-      call_->finish(gone());
+      call_->finish(server_stopped());
     }
     state_->servings.erase(state_->servings.iterator_to(*this));
     state_->changed.wake_all();
@@ -57,7 +57,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
     try {
       std::optional<awaitable<void>> coroutine = state->service->serve(call);
       if (state->stopped) {
-        call->finish(gone());  // it is not among those that were told
+        call->finish(server_stopped());  // it is not among those that were told
       } else if (coroutine) {
         auto serving = std::make_shared<Serving>(state, call, *std::move(coroutine));
         boost::asio::co_spawn(
@@ -83,7 +83,7 @@ class Serving final : public CallOwner<typename State::executor_type>,
   /// The server stops.
   void end() noexcept {
     if (call_->owner() == this) {
-      call_->finish(gone());
+      call_->finish(server_stopped());
       // Outside of the loop the signal would only note where the coroutine is, and look there later
       // (Boost 1.81), when it may be gone.
       boost::asio::post(this->executor, [self = this->shared_from_this()] { self->cancel(); });
@@ -98,10 +98,6 @@ class Serving final : public CallOwner<typename State::executor_type>,
   }
 
  private:
-  static ::grpc::Status gone() {
-    return {::grpc::StatusCode::UNAVAILABLE, "the server has stopped"};
-  }
-
   struct Running {
     explicit Running(Serving& of) : serving(&of) { serving->running_ = true; }
     Running(const Running&) = delete;
